@@ -1,12 +1,14 @@
 """Rounds of an augmentation set in the store: planned samples, the jobs that make them, and the results.
 
-    rounds/{number:06d}/plan.jsonl       one :class:`WantedLine` per sample, written first
-    rounds/{number:06d}/jobs.json        :class:`RoundJobs`, once every job is accepted
-    rounds/{number:06d}/accepted.jsonl   the accepted twins
-    rounds/{number:06d}/fingerprints.bin the fingerprints of all rounds up to this one, to find near-duplicates
-    rounds/{number:06d}/state.json       :class:`RoundState`, written last: the round is done
+    rounds/{number:06d}/plan.jsonl                  one :class:`WantedLine` per sample, written first
+    rounds/{number:06d}/jobs.json                   :class:`RoundJobs`, once every job is accepted
+    rounds/{number:06d}/accepted.{attempt}.jsonl    the accepted twins
+    rounds/{number:06d}/fingerprints.{attempt}.bin  the fingerprints of all rounds so far, to find near-duplicates
+    rounds/{number:06d}/state.json                  :class:`RoundState`, written last: the round is done
 
-Each of them may be written again, with the same bytes.
+Two workers, one of them presumed dead, may be at a round at the same time, and on different machines decide
+differently. So plan, jobs and state are written once, the first one counts for both, and the state names the files that
+count.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import ObjectNotFound, StoreError
 from service.kit.run_kinds import RunKind, kind_of
 from service.store.base import ObjectStore
+from service.store.checked import read_checked
+from service.store.immutable import StoredObject, put_attempt, put_once
 from service.store.round_keys import (
     AcceptedLine,
     accepted,
@@ -62,11 +66,16 @@ class RoundJobs(_Frozen):
 
 
 class RoundState(_Frozen):
-    """State of the set after a round: its counts so far, and the number of rejected samples by reason."""
+    """State of the set after a round: its counts so far, and the number of rejected samples by reason.
 
-    format: int = 1
+    Formats: 2, and 1 for states that do not name the round's files.
+    """
+
+    format: int = 2
     counts: dict[str, Any]
     rejected: dict[str, int]
+    accepted: StoredObject | None = Field(None, description="the accepted twins; None in format 1")
+    fingerprints: StoredObject | None = Field(None, description="None in format 1, and if near-duplicates are allowed")
 
 
 def set_of_key(idempotency_key: str | None) -> str | None:
@@ -87,8 +96,10 @@ class Rounds:
         data = self._get(number, "plan.jsonl")
         return None if data is None else [self._parsed(WantedLine, line, number) for line in data.splitlines()]
 
-    def write_plan(self, number: int, lines: Sequence[WantedLine]) -> None:
+    def write_plan(self, number: int, lines: Sequence[WantedLine]) -> list[WantedLine]:
+        """Writes the round's plan, unless it has one; the plan that counts."""
         self._put(number, "plan.jsonl", b"".join(line.model_dump_json().encode() + b"\n" for line in lines))
+        return self.read_plan(number) or list(lines)
 
     def read_jobs(self, number: int) -> RoundJobs | None:
         data = self._get(number, "jobs.json")
@@ -114,14 +125,31 @@ class Rounds:
         return round_numbers(self.store, self.run)
 
     def read_fingerprints(self, number: int) -> bytes | None:
-        return self._get(number, "fingerprints.bin")
+        """The fingerprints after a round. Raises ObjectNotFound or ObjectDamaged if they are lost."""
+        state = self.read_state(number)
+        if state is None or state.format == 1:
+            return self._get(number, "fingerprints.bin")
+        stored = state.fingerprints
+        return None if stored is None else read_checked(self.store, stored.key, stored.sha256)
 
-    def finish(self, number: int, twins: Sequence[AcceptedLine], fingerprints: bytes | None, state: RoundState) -> None:
-        """Writes the results of a round, its state last."""
-        self.store.put(accepted(self.run, number), b"".join(line.model_dump_json().encode() + b"\n" for line in twins))
+    def finish(
+        self, number: int, twins: Sequence[AcceptedLine], fingerprints: bytes | None, state: RoundState
+    ) -> RoundState:
+        """Writes the results of a round, its state last; the state that counts, another worker's if that came first."""
+        lines = b"".join(line.model_dump_json().encode() + b"\n" for line in twins)
+        files = {"accepted": put_attempt(self.store, accepted(self.run, number), lines)}
         if fingerprints is not None:
-            self._put(number, "fingerprints.bin", fingerprints)
+            key = f"{round_prefix(self.run, number)}fingerprints.bin"
+            files["fingerprints"] = put_attempt(self.store, key, fingerprints)
+        state = state.model_copy(update=files)
         self._put(number, "state.json", state.model_dump_json().encode())
+        return self.read_state(number) or state
+
+    def counted_keys(self) -> set[str]:
+        """The keys of all files that the states of judged rounds name."""
+        states = [self.read_state(number) for number in self.numbers()]
+        files = [file for state in states if state is not None for file in (state.accepted, state.fingerprints)]
+        return {file.key for file in files if file is not None}
 
     def job_key(self, number: int, place: int) -> str:
         """The idempotency key of the job at ``place`` (0, 1, ...) of a round."""
@@ -148,7 +176,7 @@ class Rounds:
             return None
 
     def _put(self, number: int, name: str, data: bytes) -> None:
-        self.store.put(round_prefix(self.run, number) + name, data)
+        put_once(self.store, round_prefix(self.run, number) + name, data)
 
     def _parsed(self, kind: type[Any], data: bytes, number: int) -> Any:
         try:

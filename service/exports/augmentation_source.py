@@ -20,7 +20,7 @@ from service.jobs.repository import JobRepository
 from service.jobs.spec import ChunkRecord, JobSpec
 from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec
-from service.store.round_keys import AcceptedLine, accepted, round_numbers
+from service.store.round_keys import AcceptedLine, accepted_key, round_numbers, round_state
 
 _CACHED_CHUNKS = 64
 
@@ -39,7 +39,7 @@ class AugmentationSource:
     def open(cls, repository: JobRepository, run: RunSpec, card: ModelCard) -> AugmentationSource:
         """The source with all rounds whose twins have been judged."""
         for number in reversed(round_numbers(repository.store, run.run)):
-            if repository.store.head(accepted(run.run, number)) is not None:
+            if accepted_key(repository.store, run.run, number) is not None:
                 return cls(repository, run, card, number + 1)
         return cls(repository, run, card, 0)
 
@@ -115,7 +115,9 @@ class AugmentationSource:
 
 def read_accepted(repository: JobRepository, run: str, number: int) -> list[AcceptedLine]:
     """The accepted twins of a round. Raises StoreError if their list is gone or not valid."""
-    key = accepted(run, number)
+    key = accepted_key(repository.store, run, number)
+    if key is None:
+        raise StoreError(f"{round_state(run, number)} is gone from the object store; restore it")
     try:
         return [AcceptedLine.model_validate_json(line) for line in repository.store.get(key).splitlines()]
     except ObjectNotFound:

@@ -11,18 +11,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.datasets.writing.skipped import SkippedGroup
 from service.errors import ObjectDamaged, ObjectNotFound
 from service.store.base import ObjectStore
+from service.store.immutable import StoredObject
+from service.store.keys import with_attempt
 
 _CHUNK_BYTES = 1 << 20
 
 
 class StoredFile(BaseModel):
-    """A file of the export. ``path`` is relative to its files' prefix, and the name to give it after download."""
+    """A file of the export. ``path`` is the name to give it after download."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     path: str
     bytes: int = Field(ge=0)
     sha256: str
+    key: str | None = Field(None, description="None in earlier exports, whose keys have no attempt")
 
 
 class ExportResult(BaseModel):
@@ -44,16 +47,21 @@ class ExportResult(BaseModel):
     )
     files: int = Field(ge=0)
     bytes: int = Field(ge=0)
+    index: StoredObject | None = Field(None, description="the list of its files; None in earlier exports")
 
 
 @dataclass(frozen=True)
 class ExportLocation:
     """The objects of one export, all below ``prefix``, which ends in '/':
 
-    files/{path}                    its files, each whole
-    checkpoints/{number:06d}.json   the writer's state; .pieces beside it, what the spools gained since the last one
-    files.jsonl                     its files, a line each: path, bytes, sha256
-    result.json                     written last: the export is whole
+    files/{path}, with the attempt before its suffix    its files, each whole
+    checkpoints/{number:06d}.{attempt}.json             the writer's state, which names the checkpoint before it
+    checkpoints/{number:06d}.{attempt}.pieces           what the spools gained since that one
+    files.{attempt}.jsonl                               its files, a line each: :class:`StoredFile`
+    result.json                                         written last and once: the export is whole, and names its files
+
+    Two workers may write an export at the same time, one of them presumed dead. They share no key unless they wrote the
+    same bytes (:mod:`service.store.immutable`), and the result says which files count.
     """
 
     store: ObjectStore
@@ -63,14 +71,23 @@ class ExportLocation:
         if not self.prefix.endswith("/"):
             raise ValueError(f"the prefix {self.prefix!r} must end in '/'")
 
-    def file(self, path: str) -> str:
-        """The key of a file."""
-        return f"{self.prefix}files/{path}"
+    def file(self, path: str, sha256: str) -> str:
+        """The key of a file with this sha256."""
+        return with_attempt(f"{self.prefix}files/{path}", sha256)
+
+    def key_of(self, file: StoredFile) -> str:
+        """The key of a file of a whole export."""
+        return f"{self.prefix}files/{file.path}" if file.key is None else file.key
 
     @property
     def files_prefix(self) -> str:
         """The common prefix of all files' keys."""
         return f"{self.prefix}files/"
+
+    @property
+    def indexes_prefix(self) -> str:
+        """The common prefix of the keys of all lists of files."""
+        return f"{self.prefix}files."
 
     @property
     def checkpoints_prefix(self) -> str:
@@ -79,7 +96,7 @@ class ExportLocation:
 
     @property
     def index(self) -> str:
-        """The key of the list of files."""
+        """The key of the list of files, without its attempt."""
         return f"{self.prefix}files.jsonl"
 
     @property
@@ -103,7 +120,9 @@ class ExportLocation:
 
     def read_files(self) -> Iterator[StoredFile]:
         """The files of a whole export in the order in which they were written, one in memory at a time."""
-        for line in _lines(self.store.stream(self.index, chunk_bytes=_CHUNK_BYTES)):
+        result = self.read_result()
+        key = self.index if result is None or result.index is None else result.index.key
+        for line in _lines(self.store.stream(key, chunk_bytes=_CHUNK_BYTES)):
             yield StoredFile.model_validate_json(line)
 
 

@@ -34,6 +34,7 @@ from service.exports.sources import MixIterator, StoredMix
 from service.exports.uploader import Uploader
 from service.kit.output_file import ExportFile, Spool
 from service.store.base import MAX_OBJECT_BYTES
+from service.store.immutable import put_once
 
 _CARD = "README.md"
 
@@ -86,18 +87,21 @@ def run_export(
 
 
 def clean_up(location: ExportLocation) -> None:
-    """Deletes the checkpoints of an export that has ended, and stray files of a whole one.
+    """Deletes the checkpoints of an export that has ended, and files of a whole one that its result does not count.
 
     Raises what the store raises; it may then be called again.
     """
     for info in list(location.store.list(location.checkpoints_prefix)):
         location.store.delete(info.key)
-    if location.read_result() is None:
+    result = location.read_result()
+    if result is None:
         return
-    listed = {location.file(file.path) for file in location.read_files()}
-    for info in list(location.store.list(location.files_prefix)):
-        if info.key not in listed:
-            location.store.delete(info.key)
+    counted = {location.key_of(file) for file in location.read_files()}
+    counted.add(location.index if result.index is None else result.index.key)
+    for prefix in (location.files_prefix, location.indexes_prefix):
+        for info in list(location.store.list(prefix)):
+            if info.key not in counted:
+                location.store.delete(info.key)
 
 
 class _Run:
@@ -154,7 +158,7 @@ class _Run:
         for file in self._last_files():
             self._check_stop(should_stop)
             self._put(file)
-        self._uploader.upload(self._location.index, self._index.as_file(""))
+        index = self._uploader.upload(self._location.index, self._index.as_file(""))
         result = ExportResult(
             items=dict(progress.items),
             splits=self._tally.splits(),
@@ -163,10 +167,13 @@ class _Run:
             notes=tuple(export_notes(self._options, self._tally.splits(), self._tally.renamed)),
             files=progress.files,
             bytes=progress.bytes,
+            index=index,
         )
-        self._uploader.upload(self._location.result, ExportFile.of("", canonical(result.model_dump(mode="json"))))
         self._uploader.flush()
-        return result
+        if put_once(self._location.store, self._location.result, canonical(result.model_dump(mode="json"))):
+            return result
+        # another worker, presumed dead or presuming this one dead, has finished the export: its files count
+        return self._location.read_result() or result
 
     def close(self) -> None:
         """Waits for pending uploads, and frees the disk."""
@@ -235,9 +242,8 @@ class _Run:
                 f"{file.path} would have {file.size} bytes; an object has at most {MAX_OBJECT_BYTES}. Export fewer "
                 "items at a time, or use webdataset, where no file but the manifest grows with the number of items"
             )
-        digest = file.digest()
-        self._uploader.upload(self._location.file(file.path), file)
-        stored = StoredFile(path=file.path, bytes=file.size, sha256=digest)
+        uploaded = self._uploader.upload(f"{self._location.files_prefix}{file.path}", file)
+        stored = StoredFile(path=file.path, bytes=file.size, sha256=uploaded.sha256, key=uploaded.key)
         self._index.write(canonical(stored.model_dump()) + b"\n")
         self.progress.files += 1
         self.progress.bytes += file.size

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from service.kit.output_file import ExportFile
 from service.store.base import ObjectStore
+from service.store.immutable import StoredObject, put_immutable
+from service.store.keys import with_attempt
 
 _MAX_PENDING = 3
 """A shard and its checkpoint: so much may lie in the scratch folder besides what is being written."""
@@ -27,19 +29,23 @@ class Uploader:
         self._count = 0
         self._error: Exception | None = None
 
-    def upload(self, key: str, file: ExportFile) -> None:
-        """Queues a file, whose bytes may go afterwards; waits while too many are pending.
+    def upload(self, key: str, file: ExportFile) -> StoredObject:
+        """Queues a file, whose bytes may go afterwards; waits while too many are pending. Returns its object.
 
-        Raises what the store raised for this file or an earlier one.
+        ``key`` is without the attempt (:mod:`service.store.immutable`). Raises what the store raised for this file or
+        an earlier one.
         """
         while len(self._pending) >= _MAX_PENDING:
             self._pending.popleft().result()
         self._raise()
         self._count += 1
+        sha256 = file.digest()
+        stored = StoredObject(key=with_attempt(key, sha256), sha256=sha256, bytes=file.size)
         path = self._scratch / f".export-{self._count}.part"
         # what is in memory is small
         body = path if file.move(path) else file.read()
-        self._pending.append(self._thread.submit(self._put, key, body))
+        self._pending.append(self._thread.submit(self._put, stored, body))
+        return stored
 
     def flush(self) -> None:
         """Waits until every queued file is in the store. Raises what the store raised."""
@@ -51,14 +57,11 @@ class Uploader:
         """Waits for the pending uploads, whether they succeed or not."""
         self._thread.shutdown()
 
-    def _put(self, key: str, body: bytes | Path) -> None:
+    def _put(self, stored: StoredObject, body: bytes | Path) -> None:
         try:
             if self._error is not None:
                 return
-            if isinstance(body, bytes):
-                self._store.put(key, body)
-            else:
-                self._store.put_file(key, body, consume=True)
+            put_immutable(self._store, stored, body, consume=True)
         except Exception as error:
             self._error = error
         finally:

@@ -6,7 +6,6 @@ returns whether this call wrote it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
@@ -27,7 +26,7 @@ from service.kit.prefetch import prefetch
 from service.kit.states import final_state
 from service.store import keys
 from service.store.base import ObjectInfo, ObjectStore
-from service.store.immutable import StoredObject, put_immutable, put_once
+from service.store.immutable import StoredObject, put_attempt, put_once
 from service.webhooks.outbox import Outbox
 
 Value = TypeVar("Value", bound=BaseModel)
@@ -249,11 +248,7 @@ class JobRepository:
         Two workers that end a job at once, or after a cancel, may have seen different records.
         """
         lines = (manifest_line(spec, record, item) for record, item in self.iterate_items(spec) if item.error is None)
-        data = b"".join(lines)
-        sha256 = hashlib.sha256(data).hexdigest()
-        stored = StoredObject(key=keys.job_manifest(spec.job, sha256), sha256=sha256, bytes=len(data))
-        put_immutable(self.store, stored, data)
-        return stored
+        return put_attempt(self.store, keys.job_manifest(spec.job, None), b"".join(lines))
 
     def manifest_key(self, job: str, summary: Summary) -> str:
         """The key of an ended job's manifest: of its last repair that wrote one, or of its end."""

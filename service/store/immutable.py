@@ -16,6 +16,7 @@ from pydantic import Field
 from service.errors import ObjectDamaged, ObjectExists, ObjectNotFound
 from service.kit.frozen import SHA256_PATTERN, _Frozen
 from service.store.base import ObjectStore
+from service.store.keys import with_attempt
 
 
 class StoredObject(_Frozen):
@@ -43,6 +44,14 @@ def put_immutable(store: ObjectStore, stored: StoredObject, body: bytes | Path, 
         # a store that finds the key taken before it moves the file leaves it where it is
         if not is_intact(store, stored):
             _put(store, stored.key, body, if_absent=False, consume=consume)
+
+
+def put_attempt(store: ObjectStore, key: str, data: bytes) -> StoredObject:
+    """Writes the bytes under ``key`` with their attempt, as :func:`put_immutable` does; the object, for a record."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    stored = StoredObject(key=with_attempt(key, sha256), sha256=sha256, bytes=len(data))
+    put_immutable(store, stored, data)
+    return stored
 
 
 def put_once(store: ObjectStore, key: str, data: bytes) -> bool:

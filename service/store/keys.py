@@ -158,9 +158,11 @@ def attempt(sha256: str) -> str:
 
 
 def with_attempt(key: str, sha256: str) -> str:
-    """The key of an object with this sha256: ``key`` with the attempt before its suffix."""
-    stem, _, suffix = key.rpartition(".")
-    return f"{stem}.{attempt(sha256)}.{suffix}"
+    """The key of an object with this sha256: ``key`` with the attempt before its suffix, or at its end without one."""
+    folder, slash, name = key.rpartition("/")
+    stem, dot, suffix = name.rpartition(".")
+    with_it = f"{stem}.{attempt(sha256)}.{suffix}" if dot else f"{name}.{attempt(sha256)}"
+    return f"{folder}{slash}{with_it}"
 
 
 def job_image(job: str, index: int, sha256: str) -> str:

@@ -1,17 +1,23 @@
 """Keys of the rounds of an augmentation set, and the record of an accepted twin.
 
-rounds/{number:06d}/plan.jsonl       the samples planned, one a line
-rounds/{number:06d}/jobs.json        the jobs that make them, and which samples each makes
-rounds/{number:06d}/accepted.jsonl   the accepted ones: :class:`AcceptedLine`
-rounds/{number:06d}/state.json       written last
+rounds/{number:06d}/plan.jsonl                  the samples planned, one a line; written once
+rounds/{number:06d}/jobs.json                   the jobs that make them, and which samples each makes; written once
+rounds/{number:06d}/accepted.{attempt}.jsonl    the accepted ones: :class:`AcceptedLine`
+rounds/{number:06d}/fingerprints.{attempt}.bin  the fingerprints of all rounds up to this one
+rounds/{number:06d}/state.json                  written last and once: it names the two before
+
+Two workers, one of them presumed dead, may judge a round at the same time and differ; the first state counts. States of
+format 1 name nothing: their accepted twins and fingerprints have keys without an attempt.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.errors import ObjectNotFound, StoreError
 from service.store.base import ObjectStore
 from service.store.run_keys import run_prefix
 
@@ -40,5 +46,22 @@ def round_numbers(store: ObjectStore, run: str) -> list[int]:
     return [int(name) for name in store.list_folders(f"{run_prefix(run)}rounds/") if name.isascii() and name.isdigit()]
 
 
+def round_state(run: str, number: int) -> str:
+    return f"{round_prefix(run, number)}state.json"
+
+
+def accepted_key(store: ObjectStore, run: str, number: int) -> str | None:
+    """The key of a judged round's accepted twins; None for a round that is not judged. Raises the store's errors."""
+    try:
+        state = json.loads(store.get(round_state(run, number)))
+    except ObjectNotFound:
+        return None
+    except ValueError:
+        raise StoreError(f"{round_state(run, number)} in the object store is not the state of a round") from None
+    named = state.get("accepted")
+    return accepted(run, number) if named is None else str(named["key"])
+
+
 def accepted(run: str, number: int) -> str:
+    """The key of a round's accepted twins, without its attempt."""
     return f"{round_prefix(run, number)}accepted.jsonl"

@@ -1,6 +1,9 @@
 """Keys of runs.
 
-{kind}s/{run}/spec.json  started.json  cancel.json  summary.json   and what the run makes
+{kind}s/{run}/spec.json  started.json  cancel.json  summary.json  swept.json   and what the run makes:
+    a dataset (:mod:`service.datasets.stored.layout`), an export (:mod:`service.exports.location`), the rounds of an
+    augmentation set (:mod:`service.store.round_keys`). Objects have keys of their own attempt
+    (:mod:`service.store.immutable`), and a record that is written once names those that count
 {kind}s/{run}/callbacks/{n:04d}.json             attempt n of its webhook (:mod:`service.webhooks.outbox`)
 runs/open/{run}                                  no summary yet, or temporary objects still to be removed
 runs/deleting/{run}                              deleted; its objects are being removed
@@ -41,6 +44,11 @@ def run_cancel(run: str) -> str:
 
 def run_summary(run: str) -> str:
     return f"{run_prefix(run)}summary.json"
+
+
+def run_swept(run: str) -> str:
+    """The mark that the ended run was searched for objects that it does not keep."""
+    return f"{run_prefix(run)}swept.json"
 
 
 def run_callbacks_prefix(run: str) -> str:

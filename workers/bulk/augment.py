@@ -152,8 +152,7 @@ class AugmentationRun:
             self.context.check()
             upload = None if entry.labels is None else uploads.put(encode_indices(entry.labels), tenant=tenant)
             lines.append(self._line(entry, upload))
-        self.rounds.write_plan(number, lines)
-        return lines
+        return self.rounds.write_plan(number, lines)
 
     def _line(self, entry: PlanEntry, upload: str | None) -> WantedLine:
         pool, wanted = self.augmentation.pool, entry.wanted
@@ -247,8 +246,8 @@ class AugmentationRun:
         fingerprints = self.rounds.read_fingerprints(number - 1) if number else None
         judge = Judge(self.context, self.augmentation, counts, dict(state.rejected) if state else {}, fingerprints)
         twins = judge.judge(lines, jobs)
-        after = RoundState(counts=counts.to_json(), rejected=judge.rejected)
-        self.rounds.finish(number, twins, judge.fingerprints(), after)
+        own = RoundState(counts=counts.to_json(), rejected=judge.rejected)
+        after = self.rounds.finish(number, twins, judge.fingerprints(), own)
         metrics.ACCEPTED.inc(len(twins))
         for reason, count in judge.rejected.items():
             metrics.REJECTED.labels(reason).inc(count - (state.rejected.get(reason, 0) if state else 0))

@@ -7,10 +7,14 @@ store fails in between, the sweeper does the clean-up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 
+from service.augmentations.rounds import Rounds
 from service.datasets.stored import layout
+from service.datasets.stored.dataset import StoredDataset
+from service.errors import StoreError, StoreUnavailable, UnknownDataset
 from service.exports.location import ExportLocation
 from service.exports.run import clean_up
 from service.kit.prefetch import prefetch
@@ -19,6 +23,10 @@ from service.kit.states import JobState
 from service.runs.repository import RunRepository
 from service.runs.spec import RunSummary
 from service.store import run_keys
+from service.store.base import ObjectStore
+from service.store.keys import ATTEMPT
+
+_HAS_ATTEMPT = re.compile(rf"\.{ATTEMPT}\.")
 
 
 def clean_up_run(runs: RunRepository, summary: RunSummary) -> None:
@@ -32,11 +40,30 @@ def clean_up_run(runs: RunRepository, summary: RunSummary) -> None:
         clean_up(ExportLocation(store, run_keys.run_prefix(run)))
     elif kind is RunKind.DATASET and whole:
         store.delete(layout.archive(run))
-    elif kind is not RunKind.AUGMENTATION:
-        # a failed dataset keeps the report, which says why; a set's twins belong to its jobs, and count in any case
+        counted = _counted_of_dataset(store, run)
+        if counted is not None:
+            _delete(runs, _objects_made(runs, run, counted))
+    elif kind is RunKind.AUGMENTATION:
+        # a set's twins belong to its jobs, and those of judged rounds count in any case
+        counted = Rounds(store, run).counted_keys()
+        rounds = (info.key for info in store.list(f"{run_keys.run_prefix(run)}rounds/"))
+        _delete(runs, (key for key in rounds if _HAS_ATTEMPT.search(key) and key not in counted))
+    else:
+        # a failed dataset keeps the report, which says why
         kept = {layout.report(run)} if kind is RunKind.DATASET and summary.state is JobState.FAILED else set()
         _delete(runs, _objects_made(runs, run, kept))
     store.delete(run_keys.open_run(run))
+
+
+def _counted_of_dataset(store: ObjectStore, run: str) -> set[str] | None:
+    """The keys that a dataset's description counts; None if it names none, or cannot be read."""
+    try:
+        about = StoredDataset.open(store, run).about
+    except StoreUnavailable:
+        raise
+    except (UnknownDataset, StoreError):
+        return None
+    return about.counted_keys() | {layout.about(run)} if about.objects else None
 
 
 def _objects_made(runs: RunRepository, run: str, kept: set[str]) -> Iterator[str]:
@@ -46,6 +73,7 @@ def _objects_made(runs: RunRepository, run: str, kept: set[str]) -> Iterator[str
         run_keys.run_started(run),
         run_keys.run_cancel(run),
         run_keys.run_summary(run),
+        run_keys.run_swept(run),
     }
     attempts = run_keys.run_callbacks_prefix(run)
     found = (info.key for info in runs.store.list(run_keys.run_prefix(run)))

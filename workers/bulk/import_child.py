@@ -27,7 +27,7 @@ from service.datasets.splits import check_split_map
 from service.datasets.statistics import StatisticsCollector
 from service.datasets.statistics_chart import draw_statistics
 from service.datasets.stored import layout
-from service.datasets.stored.layout import DatasetAbout
+from service.datasets.stored.layout import DatasetAbout, ObjectName
 from service.datasets.stored.writer import StoredDatasetWriter
 from service.errors import InvalidDataset
 from service.kit.contact_sheet import SheetTwin, draw_contact_sheet
@@ -37,6 +37,7 @@ from service.runs.dataset_versions import DatasetWork
 from service.sandbox.channel import Channel
 from service.sandbox.store_gate import GatedStore
 from service.store.base import ObjectStore
+from service.store.immutable import StoredObject, put_attempt, put_once
 
 _PREVIEW_ITEMS = 6
 _THUMB_PX = 224
@@ -56,15 +57,15 @@ class ImportRequest(BaseModel):
 
 
 class ImportResult(BaseModel):
-    """What the child gives back. ``files`` are those that were unpacked; ``about`` is the dataset's description."""
+    """What the child gives back. ``files`` are those that were unpacked; ``about`` is the dataset's description.
+
+    The parent checks the description and writes it: then the objects that it names count.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: int = Field(ge=0)
-    items: int = Field(ge=1)
-    skipped: int = Field(ge=0)
     faults: str = Field(max_length=2000)
-    size: int = Field(ge=0)
     about: DatasetAbout
 
 
@@ -104,14 +105,23 @@ class _Import:
             shard_writer.finish()
             shards = tuple(shard_writer.shards)
         report = findings.report(source.format)
-        store.put(layout.report(run), report.model_dump_json().encode())
+        report_json = report.model_dump_json().encode()
         if not report.items:
+            put_once(store, layout.report(run), report_json)
             raise InvalidDataset(
                 f"no pair of an image and its mask could be read: {_faults(report)}. The report names the files",
                 skipped=report.skipped,
             )
         statistics, work = collector.result(), self._request.work
         data = read_training_data(source.root, work.name)
+        objects: dict[ObjectName, StoredObject] = {
+            "report": put_attempt(store, layout.report(run), report_json),
+            "statistics": put_attempt(store, layout.statistics(run), statistics.model_dump_json().encode()),
+            "picture": put_attempt(
+                store, layout.statistics_chart(run), _png(draw_statistics(statistics, title=work.id))
+            ),
+            "preview": put_attempt(store, layout.preview(run), self._preview(shown)),
+        }
         about = DatasetAbout(
             name=work.name,
             version=work.version,
@@ -122,23 +132,9 @@ class _Import:
             items=report.items,
             skipped=report.skipped,
             shards=shards,
+            objects=objects,
         )
-        images = {
-            layout.statistics_chart(run): _png(draw_statistics(statistics, title=work.id)),
-            layout.preview(run): self._preview(shown),
-        }
-        store.put(layout.statistics(run), statistics.model_dump_json().encode())
-        for key, png in images.items():
-            store.put(key, png)
-        store.put(layout.about(run), about.model_dump_json().encode())
-        return ImportResult(
-            files=files,
-            items=report.items,
-            skipped=report.skipped,
-            faults=_faults(report),
-            size=about.bytes + sum(map(len, images.values())),
-            about=about,
-        )
+        return ImportResult(files=files, faults=_faults(report), about=about)
 
     def _preview(self, shown: list[tuple[bytes, bytes]]) -> bytes:
         twins = []

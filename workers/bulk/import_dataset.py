@@ -5,6 +5,7 @@ The files are foreign. A child that one of them ends, or makes too large or too 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.datasets.stored import layout
+from service.datasets.stored.dataset import StoredDataset
+from service.datasets.stored.layout import DatasetAbout
 from service.datasets.stored.scratch import scratch_folder
 from service.errors import InvalidDataset
 from service.kit.states import JobState
@@ -20,7 +23,8 @@ from service.sandbox.limits import SandboxLimits
 from service.sandbox.process import Sandbox, SandboxExceeded
 from service.sandbox.store_gate import StoreGate
 from service.settings import Settings
-from service.store.keys import is_key
+from service.store.immutable import put_once
+from service.store.keys import ATTEMPT, is_key
 from service.store.run_keys import run_prefix
 from workers.bulk import metrics
 from workers.bulk.context import Finished, RunContext
@@ -28,6 +32,9 @@ from workers.bulk.import_child import ImportRequest, ImportResult
 
 _CHILD = "workers.bulk.import_child"
 _MAX_FILES = 1_000_000
+_IMPORTED = re.compile(
+    rf"(shards/\d{{6}}|items/\d{{6}}|report|statistics|preview)\.{ATTEMPT}\.(tar|jsonl|json|png)|report\.json", re.ASCII
+)
 _WORKING_BYTES = 1 << 30
 """Room on the disk for the shard under way, besides the dataset's own files."""
 
@@ -42,18 +49,31 @@ def handle_dataset(context: RunContext) -> Finished:
         else:
             files = _fetch(context, work.prefix, scratch / work.name)
         result = _import(context, work, scratch)
+    about = _commit(context, result.about)
     metrics.DATASET_FILES.labels("archive" if work.prefix is None else "prefix").inc(files or result.files)
-    metrics.DATASET_ITEMS.labels("kept").inc(result.items)
-    metrics.DATASET_ITEMS.labels("skipped").inc(result.skipped)
-    metrics.DATASET_BYTES.inc(result.size)
+    metrics.DATASET_ITEMS.labels("kept").inc(about.items)
+    metrics.DATASET_ITEMS.labels("skipped").inc(about.skipped)
+    size = about.bytes + sum(about.objects[name].bytes for name in ("picture", "preview") if name in about.objects)
+    metrics.DATASET_BYTES.inc(size)
     return Finished(
         JobState.SUCCEEDED,
-        done=result.items,
-        total=result.items + result.skipped,
-        reason=f"{result.skipped} entries were left out: {result.faults}" if result.skipped else None,
-        size=result.size,
-        result=result.about.model_dump(mode="json", exclude={"shards"}),
+        done=about.items,
+        total=about.items + about.skipped,
+        reason=f"{about.skipped} entries were left out: {result.faults}" if about.skipped else None,
+        size=size,
+        result=about.model_dump(mode="json", exclude={"shards"}),
     )
+
+
+def _commit(context: RunContext, about: DatasetAbout) -> DatasetAbout:
+    """Writes the description, and with it what it names; the one that counts, of another worker if that came first."""
+    store, run = context.worker.store, context.spec.run
+    if any(not key.startswith(run_prefix(run)) or not is_key(key) for key in about.counted_keys()):
+        raise InvalidDataset("the process that reads the dataset named objects that are not the dataset's")
+    context.check()
+    if put_once(store, layout.about(run), about.model_dump_json().encode()):
+        return about
+    return StoredDataset.open(store, run).about
 
 
 def _fetch_archive(context: RunContext, archive: Path) -> int:
@@ -150,13 +170,7 @@ def import_limits(settings: Settings) -> SandboxLimits:
 
 def _is_imported(name: str) -> bool:
     """Whether an import writes the object of this name below its run's prefix."""
-    return name.startswith(("shards/", "items/")) or name in (
-        "report.json",
-        "statistics.json",
-        "statistics.png",
-        "preview.png",
-        "about.json",
-    )
+    return _IMPORTED.fullmatch(name) is not None
 
 
 def _remedy(exceeded: SandboxExceeded, settings: Settings) -> str:

@@ -16,6 +16,7 @@ from service.store import run_keys
 from workers.bulk import metrics
 from workers.bulk.augmentation_jobs import delete_jobs
 from workers.bulk.cleanup import clean_up_run
+from workers.bulk.leftovers import RunLeftovers
 from workers.bulk.retention import RunRetention
 from workers.bulk.worker import BulkWorker
 from workers.runtime.periodic_task import PeriodicTask
@@ -34,6 +35,7 @@ class RunSweeper(PeriodicTask):
 
     worker: BulkWorker
     retention: RunRetention | None = None
+    leftovers: RunLeftovers | None = None
     _open: bool = False
 
     def __post_init__(self) -> None:
@@ -47,6 +49,7 @@ class RunSweeper(PeriodicTask):
             interval_s=interval_s,
         )
         self._retention = self.retention or RunRetention(self.worker)
+        self._leftovers = self.leftovers or RunLeftovers(self.worker)
 
     @property
     def pause_s(self) -> float:
@@ -67,6 +70,7 @@ class RunSweeper(PeriodicTask):
                 break
             self._reconcile(run, queued)
         self._retention.delete_expired(self._should_continue)
+        self._leftovers.remove(self._should_continue)
         for run in list(self.worker.runs.deleted_runs()):
             if not self._should_continue():
                 break

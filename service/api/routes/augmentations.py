@@ -32,6 +32,7 @@ from service.augmentations.request import AugmentationRequest
 from service.kit.run_kinds import RunKind
 from service.kit.validation import Faults
 from service.runs.spec import RunSpec
+from service.store.immutable import put_once
 from service.webhooks.spec import Callback
 from service.webhooks.validate import admit_callback
 
@@ -86,8 +87,8 @@ def _accept(services: Services, tenant: str, body: AugmentationRequest, idempote
     reservation = reservation.bind()
     if (existing := submitter.find(reservation)) is not None:
         return existing
-    services.store.put(plan_key(reservation.id, seed), shares)
-    services.store.put(picture_key(reservation.id, seed), picture)
+    put_once(services.store, plan_key(reservation.id, seed), shares)
+    put_once(services.store, picture_key(reservation.id, seed), picture)
     spec, _ = submitter.submit(
         RunSpec(
             run=reservation.id,

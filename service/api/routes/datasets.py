@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
@@ -117,13 +117,14 @@ def _view(services: Services, spec: RunSpec) -> DatasetView:
     return dataset_view(services, spec, progress_of(services, spec))
 
 
-def _stored(services: Services, spec: RunSpec, what: str) -> Response:
+def _stored(services: Services, spec: RunSpec, what: Literal["report", "statistics"]) -> Response:
     """A JSON object of the dataset's. Raises :class:`JobStateConflict` while there is none."""
-    key = layout.report(spec.run) if what == "report" else layout.statistics(spec.run)
+    progress = progress_of(services, spec)
+    result = progress.summary.result if progress.summary else None
     try:
-        data = services.store.get(key)
+        data = services.store.get(layout.object_key(spec.run, result, what))
     except ObjectNotFound:
-        state = progress_of(services, spec).state
+        state = progress.state
         detail = f"dataset {spec.name} has no {what}: it is {state.value}; it gets one when the import has ended"
         raise JobStateConflict(detail, state=state.value) from None
     return Response(data, media_type="application/json")

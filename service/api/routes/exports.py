@@ -190,7 +190,7 @@ def list_files(
             path=file.path,
             bytes=file.bytes,
             sha256=file.sha256,
-            url=services.store.sign(place.file(file.path), expires_s=expires_s),
+            url=services.store.sign(place.key_of(file), expires_s=expires_s),
         )
         for file in found[:limit]
     ]

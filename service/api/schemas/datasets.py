@@ -9,6 +9,7 @@ from pydantic import Field
 from service.api.schemas.runs import View, run_fields
 from service.api.services import Services
 from service.datasets.stored import layout
+from service.datasets.stored.layout import ObjectName
 from service.kit.states import JobState
 from service.runs.dataset_versions import DatasetWork
 from service.runs.progress import RunProgress
@@ -68,11 +69,13 @@ def dataset_view(services: Services, spec: RunSpec, progress: RunProgress) -> Da
         links["report"] = f"{own}/report"
     if about is not None:
         links["statistics"] = f"{own}/statistics"
-        charts = {"picture": layout.statistics_chart(spec.run), "preview": layout.preview(spec.run)}
+        charts: tuple[ObjectName, ...] = ("picture", "preview")
         expires_s = services.settings.link_expires_s
         links |= {
-            name: services.store.sign(key, expires_s=expires_s, content_type="image/png")
-            for name, key in charts.items()
+            name: services.store.sign(
+                layout.object_key(spec.run, about, name), expires_s=expires_s, content_type="image/png"
+            )
+            for name in charts
         }
     shared = (
         "state",

@@ -121,7 +121,8 @@ class StoredDataset:
 
     def read(self, position: int, file: ShardFile) -> bytes:
         """The bytes of an item's file, verified against its sha256."""
-        key = layout.shard(self.run, self._shard_of(position))
+        number = self._shard_of(position)
+        key = self.about.shards[number].key or layout.shard(self.run, number)
         return read_checked(self.store, key, file.sha256, start=file.offset, end=file.offset + file.bytes)
 
     @cached_property
@@ -133,9 +134,11 @@ class StoredDataset:
         return bisect_right(self._begins, position) - 1
 
     def _index(self, number: int) -> Iterator[StoredItem]:
-        key = layout.index(self.run, number)
+        stored = self.about.shards[number].index
+        key = layout.index(self.run, number) if stored is None else stored.key
+        data = self.store.get(key) if stored is None else read_checked(self.store, key, stored.sha256)
         try:
-            for line in self.store.get(key).splitlines():
+            for line in data.splitlines():
                 yield StoredItem.model_validate_json(line)
         except ValidationError as error:
             raise StoreError(
@@ -151,8 +154,14 @@ class StoredDataset:
 
 def read_splits(store: ObjectStore, run: str) -> set[str | None]:
     """The splits of a dataset's items, from its report."""
-    report = json.loads(store.get(layout.report(run)))
+    report = json.loads(store.get(report_key(store, run)))
     return {split or None for split in report["splits"]}
+
+
+def report_key(store: ObjectStore, run: str) -> str:
+    """The key of the report of an imported dataset."""
+    stored = StoredDataset.open(store, run).about.objects.get("report")
+    return layout.report(run) if stored is None else stored.key
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,27 @@
 """The keys of a dataset's objects under its run, and the entries of its index.
 
-shards/{number:06d}.tar     images, masks and instances of a thousand items or 64 MB, under WebDataset's naming
-items/{number:06d}.jsonl    one line per item of that shard: :class:`StoredItem`
-about.json                  :class:`DatasetAbout`, written last
-report.json  statistics.json  statistics.png  preview.png
+shards/{number:06d}.{attempt}.tar     images, masks and instances of 1000 items or 64 MB, under WebDataset's naming
+items/{number:06d}.{attempt}.jsonl    one line per item of that shard: :class:`StoredItem`
+report.{attempt}.json  statistics.{attempt}.json  statistics.{attempt}.png  preview.{attempt}.png
+about.json                            :class:`DatasetAbout`, written last and once: it names the objects that count
+report.json                           the report of a dataset of which no item could be read, written once
+
+The functions below give the keys without their attempt (:mod:`service.store.immutable`), as datasets of format 1 have
+them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.datasets.classes import ClassList, Source
+from service.store.immutable import StoredObject
 from service.store.run_keys import run_prefix
 
+ObjectName = Literal["report", "statistics", "picture", "preview"]
 SHARD_ITEMS = 1000
 SHARD_BYTES = 64 << 20
 
@@ -56,17 +63,22 @@ class StoredItem(_Frozen):
 
 
 class ShardAbout(_Frozen):
-    """A shard: its number of items, its size and its hash."""
+    """A shard: its number of items, its size and its hash, and its objects."""
 
     items: int = Field(ge=1)
     bytes: int
     sha256: str
+    key: str | None = Field(None, description="None in format 1")
+    index: StoredObject | None = Field(None, description="the entries of its items; None in format 1")
 
 
 class DatasetAbout(_Frozen):
-    """The description of a whole dataset."""
+    """The description of a whole dataset. Written once: of two workers that import a dataset, the first decides.
 
-    format: Literal[1] = 1
+    Formats: 2, and 1 for datasets whose keys have no attempt.
+    """
+
+    format: Literal[1, 2] = 2
     name: str
     version: int
     read_as: str = Field(description="the format from which it was read")
@@ -76,6 +88,7 @@ class DatasetAbout(_Frozen):
     items: int
     skipped: int
     shards: tuple[ShardAbout, ...]
+    objects: dict[ObjectName, StoredObject] = Field(default_factory=dict, description="the other objects that count")
 
     @property
     def id(self) -> str:
@@ -86,6 +99,20 @@ class DatasetAbout(_Frozen):
     def bytes(self) -> int:
         """The total size of all shards."""
         return sum(shard.bytes for shard in self.shards)
+
+    def counted_keys(self) -> set[str]:
+        """The keys of all objects that count."""
+        found = {shard.key for shard in self.shards} | {shard.index.key for shard in self.shards if shard.index}
+        return {key for key in found if key is not None} | {stored.key for stored in self.objects.values()}
+
+
+def object_key(run: str, result: Mapping[str, Any] | None, name: ObjectName) -> str:
+    """The key of one of a dataset's other objects, by the result of its run: its description without the shards."""
+    found = ((result or {}).get("objects") or {}).get(name)
+    if found is not None:
+        return str(found["key"])
+    earlier = {"report": report, "statistics": statistics, "picture": statistics_chart, "preview": preview}
+    return earlier[name](run)
 
 
 def shard(run: str, number: int) -> str:

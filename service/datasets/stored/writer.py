@@ -16,10 +16,12 @@ from service.datasets.writing.images import suffix_of
 from service.kit import tar
 from service.kit.png import encode_grey_16, encode_mask
 from service.store.base import ObjectStore
+from service.store.immutable import StoredObject, put_attempt, put_immutable
+from service.store.keys import with_attempt
 
 
 class StoredDatasetWriter:
-    """Writes the items of run ``run``; the same items give the same objects, so an import may start over."""
+    """Writes the items of run ``run``, so that an import may start over: it shares no key with one of other bytes."""
 
     def __init__(self, store: ObjectStore, run: str, classes: ClassList, scratch: Path) -> None:
         self._store = store
@@ -92,9 +94,11 @@ class StoredDatasetWriter:
         size, number = self._file.tell(), len(self.shards)
         self._file.close()
         self._file = None
-        self._store.put_file(layout.shard(self._run, number), self._path)
-        self._store.put(layout.index(self._run, number), b"".join(self._lines))
-        self.shards.append(ShardAbout(items=len(self._lines), bytes=size, sha256=self._digest.hexdigest()))
+        sha256 = self._digest.hexdigest()
+        shard = StoredObject(key=with_attempt(layout.shard(self._run, number), sha256), sha256=sha256, bytes=size)
+        put_immutable(self._store, shard, self._path)
+        index = put_attempt(self._store, layout.index(self._run, number), b"".join(self._lines))
+        self.shards.append(ShardAbout(items=len(self._lines), bytes=size, sha256=sha256, key=shard.key, index=index))
         self._lines.clear()
 
 

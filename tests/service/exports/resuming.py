@@ -109,10 +109,12 @@ def objects(store: FolderStore, below: str = "") -> dict[str, str]:
 
 
 def unpacked(store: FolderStore) -> dict[str, bytes]:
-    """All files of an export by path, with the zip parts unpacked into one folder."""
+    """All files of a whole export by path, with the zip parts unpacked into one folder; each is as listed."""
     found: dict[str, bytes] = {}
-    for info in store.list(f"{PREFIX}files/"):
-        path, data = info.key.removeprefix(f"{PREFIX}files/"), store.get(info.key)
+    location = ExportLocation(store, PREFIX)
+    for listed in location.read_files():
+        path, data = listed.path, store.get(location.key_of(listed))
+        assert (hashlib.sha256(data).hexdigest(), len(data)) == (listed.sha256, listed.bytes)
         if not path.endswith(".zip"):
             files = {path: data}
         else:

@@ -65,8 +65,11 @@ def test_the_files_are_those_of_a_plain_export(uncut: tuple[str, CutStore]) -> N
     assert unpacked(store) == plain
     location = ExportLocation(store, PREFIX)
     listed, result = list(location.read_files()), location.read_result()
-    assert {file.path: file.sha256 for file in listed} == objects(store, "files/")
-    assert all(file.bytes == len(store.get(location.file(file.path))) for file in listed)
+    assert {location.key_of(file): file.sha256 for file in listed} == {
+        f"{PREFIX}files/{key}": sha256 for key, sha256 in objects(store, "files/").items()
+    }
+    assert all(location.key_of(file) == location.file(file.path, file.sha256) for file in listed)
+    assert all(file.bytes == len(store.get(location.key_of(file))) for file in listed)
     assert result is not None
     assert (result.files, result.bytes) == (len(listed), sum(file.bytes for file in listed))
     assert result.items == {"real": 3, "synthetic": 4}
@@ -201,10 +204,10 @@ def test_a_damaged_checkpoint_is_ignored_for_the_one_before(tmp_path: Path, what
         last = last_checkpoint(store)
         assert last is not None
         assert last["number"] >= 2
-        key = f"{PREFIX}checkpoints/{last['number']:06d}.{'json' if what == 'json' else 'pieces'}"
-        position = json.loads(store.get(f"{PREFIX}checkpoints/{last['number'] - 1:06d}.json"))["values"]["items"][
-            "position"
-        ]
+        suffix = "json" if what == "json" else "pieces"
+        listed = [info.key for info in store.list(f"{PREFIX}checkpoints/{last['number']:06d}.")]
+        [key] = [each for each in listed if each.endswith(suffix)]
+        position = json.loads(store.get(last["before"]))["values"]["items"]["position"]
         if what == "gone":
             store.delete(key)
         else:

@@ -49,8 +49,8 @@ def test_files_are_uploaded_in_order_and_need_not_stay(store: GatedStore, tmp_pa
     assert store.written == []
     store.gate.set()
     uploader.flush()
-    assert store.written == ["a/long", "a/short"]
-    assert store.get("a/long") == data
+    assert [key.partition(".")[0] for key in store.written] == ["a/long", "a/short"]
+    assert store.get(store.written[0]) == data
     uploader.close()
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
@@ -69,7 +69,7 @@ def test_nothing_is_uploaded_after_a_failure(store: GatedStore, tmp_path: Path) 
     with pytest.raises(StoreUnavailable, match="a/1"):
         uploader.upload("a/3", ExportFile.of("", b"3"))
     uploader.close()
-    assert store.written == ["a/0"]
+    assert [key.partition(".")[0] for key in store.written] == ["a/0"]
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +27,37 @@ from tests.service.api.support import card as a_card
 from workers.bulk.celery_app import handlers
 from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.worker import BulkWorker, open_bulk_worker
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+OTHER_MAKE = Path(__file__).parent / "other_make"
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Start]:
+    """Returns a function that starts bulk workers, with ``other_make`` one with other encoders; all end at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_one(*, other_make: bool = False) -> subprocess.Popen[bytes]:
+        paths = [*([str(OTHER_MAKE)] if other_make else []), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {
+            **os.environ,
+            **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {}),
+            "TWINSET_DATA_DIR": str(settings.data_dir),
+            "TWINSET_BROKER_URL": settings.broker_url,
+            "TWINSET_SWEEP_INTERVAL_S": "0.2",
+            "TWINSET_LEASE_S": "1",
+        }
+        started.append(
+            subprocess.Popen([sys.executable, "-m", "workers.bulk.main"], env=environment, stderr=subprocess.PIPE)
+        )
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 class RecordingRunQueue:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 
 import pytest
 from redis import Redis
@@ -21,42 +18,8 @@ from service.settings import Settings
 from service.store import ObjectStore
 from service.webhooks.secrets import SECRET_FILE
 from tests.service.webhooks.receiver import receiving
-from tests.workers.bulk.conftest import dataset_tar, send
-
-Start = Callable[[], "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def start(settings: Settings) -> Iterator[Start]:
-    """Returns a function that starts bulk workers; all are ended at the end."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start_one() -> subprocess.Popen[bytes]:
-        environment = {
-            **os.environ,
-            "TWINSET_DATA_DIR": str(settings.data_dir),
-            "TWINSET_BROKER_URL": settings.broker_url,
-            "TWINSET_SWEEP_INTERVAL_S": "0.2",
-            "TWINSET_LEASE_S": "1",
-        }
-        started.append(
-            subprocess.Popen([sys.executable, "-m", "workers.bulk.main"], env=environment, stderr=subprocess.PIPE)
-        )
-        return started[-1]
-
-    yield start_one
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
-
-
-def until(true: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.01)
+from tests.waiting import until
+from tests.workers.bulk.conftest import Start, dataset_tar, send
 
 
 def hashes(client: TestClient, export: str) -> dict[str, str]:
