@@ -142,7 +142,7 @@ def label_file(root: Path, image: Path) -> Path:
     if indices:
         parts[indices[-1]] = "labels"
     expected = root.joinpath(*parts).with_suffix(".txt")
-    return inside(root, relative(root, expected)) or expected
+    return expected if expected.is_file() else inside(root, relative(root, expected)) or expected
 
 
 def loose_labels(root: Path, group: YoloImages) -> list[Path]:

@@ -103,9 +103,18 @@ def test_an_invalid_segmentation_skips_its_image(tmp_path: Path, segmentation: o
 def test_a_coco_file_cannot_name_what_is_not_in_the_dataset(tmp_path: Path) -> None:
     write(tmp_path, **{"secret.jpg": noise(5, 10, 12)})
     names = ["../secret.jpg", "../../secret.jpg", str(tmp_path / "secret.jpg"), "link.jpg", "", "a\0b", "x" * 2000]
+    names += [
+        "linked/secret.jpg",
+        "linked/../secret.jpg",
+        "..",
+        "x/" * 900,
+        "y" * 300 + "/secret.jpg",
+        "http://[::1/secret.jpg",
+    ]
     data = coco(images=[{"id": number, "file_name": name} for number, name in enumerate(names)], annotations=[])
     folder = coco_folder(tmp_path / "set", data)
     os.symlink(tmp_path / "secret.jpg", folder / "val2017/link.jpg")
+    os.symlink(tmp_path, folder / "val2017/linked")
     items, report, _ = read(folder)
     assert not items
     assert report.skipped == len(names)
@@ -168,7 +177,7 @@ def test_voc_with_its_own_classes_and_unlabelled_images(tmp_path: Path) -> None:
     assert classes.colours[15] == (192, 128, 128)
     assert np.array_equal(items["2007_1"].labels, labels)
     assert items["2007_1"].split == "val"
-    assert faults(report) == {"missing_partner": ["2007_3"]}
+    assert faults(report) == {"missing_partner": ["2007_3"], "assumed": ["labelmap.txt"]}
 
 
 def test_cityscapes_with_the_published_ids(tmp_path: Path) -> None:
@@ -191,7 +200,7 @@ def test_cityscapes_with_the_published_ids(tmp_path: Path) -> None:
     assert item.split == "train"
     assert item.instances is not None
     assert np.array_equal(item.instances > 0, SQUARE == 1)
-    assert list(faults(report)) == ["missing_partner"]
+    assert list(faults(report)) == ["missing_partner", "assumed"]
 
 
 def yolo_folder(folder: Path, label: str, yaml: str = "train: ../train/images\nnc: 2\nnames: [cat, dog]\n") -> Path:
