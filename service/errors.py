@@ -11,6 +11,7 @@ instance names the value, the limit and the remedy.
     ├── UnknownApiKey                404  unknown-api-key
     ├── UnknownModel                 404  unknown-model
     ├── UnknownJob                   404  unknown-job
+    ├── UnknownUpload                404  unknown-upload
     ├── UnknownRun                   404  unknown-run
     │   └── UnknownDataset           404  unknown-dataset
     ├── IdempotencyConflict          409  idempotency-conflict
@@ -26,6 +27,7 @@ instance names the value, the limit and the remedy.
     │   ├── InvalidKey               400  invalid-key              key=...
     │   ├── ObjectTooLarge           413  object-too-large         key=..., size=..., max=...
     │   ├── ObjectDamaged            503  object-damaged           key=...
+    │   ├── RecordUnreadable         409  record-unreadable        key=...
     │   └── StoreUnavailable         503  store-unavailable
     ├── CardError                    422  card-error
     ├── InvalidDataset               422  invalid-dataset
@@ -90,7 +92,7 @@ class Unauthorized(TwinsetError):
 
 
 class LimitReached(TwinsetError):
-    """A tenant's limit of requests per second, of queued samples, or of stored bytes is reached.
+    """A limit of a tenant is reached: requests per second, queued samples, stored bytes, or what it may hold open.
 
     ``limit`` names the setting, ``max`` is its value, ``used`` how much of it is in use, where that is counted.
     """
@@ -127,6 +129,14 @@ class UnknownJob(TwinsetError):
     status = 404
     slug = "unknown-job"
     title = "No such job"
+
+
+class UnknownUpload(TwinsetError):
+    """An id of no uploaded mask, or of another tenant's."""
+
+    status = 404
+    slug = "unknown-upload"
+    title = "No such upload"
 
 
 class UnknownRun(TwinsetError):
@@ -245,6 +255,14 @@ class ObjectDamaged(StoreError):
 
     slug = "object-damaged"
     title = "A stored object is damaged"
+
+
+class RecordUnreadable(StoreError):
+    """A record, such as a job's spec, that is damaged or has a newer format: what it belongs to can only be deleted."""
+
+    status = 409
+    slug = "record-unreadable"
+    title = "A record cannot be read"
 
 
 class StoreUnavailable(StoreError):

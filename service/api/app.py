@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
 from service import __version__
+from service.api.bodies import BodyMemory
 from service.api.body_limit import BodyLimitMiddleware
+from service.api.docs import add_docs
 from service.api.errors import install_problem_handlers
+from service.api.gate import GateMiddleware
 from service.api.log_redaction import install_log_redaction
 from service.api.lookups import Lookups
 from service.api.metrics import Metrics, MetricsMiddleware
@@ -35,7 +37,9 @@ from service.api.routes import (
     uploads,
 )
 from service.api.services import Services
+from service.api.slots import Slots
 from service.api.watcher import Watcher
+from service.api.wrong_keys import WrongKeys
 from service.auth.authenticate import Authenticator
 from service.auth.key_store import KeyStore
 from service.broker.live_state import LiveState
@@ -58,7 +62,8 @@ DESCRIPTION = """Twins, pairs of an image and its segmentation mask, on request.
 
 `POST /generate` creates a job; `GET /jobs/{id}` or its events report its progress; its samples and archive are the
 results. An API key stands for a tenant, and sees only that tenant's jobs, runs and uploads. Errors are
-`application/problem+json` with the value, the limit and the remedy."""
+`application/problem+json` with the value, the limit and the remedy. Any request may be refused by its header: 400 (a
+header came twice), 403 (sent by another site's page), 421 (another host's name), 431 (too large), 408 (too slow)."""
 
 
 def create_app(
@@ -108,6 +113,10 @@ def create_app(
         watcher=Watcher(settings.broker_url),
         metrics=Metrics(),
         look_up=Lookups().run if settings.store_url.startswith("file:") else run_in_threadpool,
+        bodies=BodyMemory(settings.max_body_memory_bytes, settings.max_body_bytes),
+        streams=Slots(settings.limit_streams, "event streams and waiting requests", "TWINSET_LIMIT_STREAMS"),
+        transfers=Slots(settings.limit_transfers, "downloads and uploads", "TWINSET_LIMIT_TRANSFERS"),
+        wrong_keys=WrongKeys(),
     )
 
     @asynccontextmanager
@@ -119,12 +128,11 @@ def create_app(
             if isinstance(producer, (JobQueue, RunQueue)):
                 producer.close()
 
-    # FastAPI that serves the assets of its documentation page itself: an internal network may have no internet access.
-    app = FastAPIOffline(
+    app = FastAPI(
         title="Twinset",
         version=__version__,
         description=DESCRIPTION,
-        redoc_url=None,
+        openapi_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
     )
@@ -147,14 +155,19 @@ def create_app(
         health,
     ):
         app.include_router(part.router)
-    for part in (augmentations, exports):
+    for part in (uploads, augmentations, exports):
         app.include_router(part.posting)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)
     install_problem_handlers(app)
-    install_openapi(app)
+    add_docs(app, prefix=services.path(""))
+    install_openapi(app, prefix=services.path(""))
     app.add_middleware(
-        BodyLimitMiddleware, max_bytes=settings.max_body_bytes, others={"/datasets": settings.max_dataset_bytes}
+        BodyLimitMiddleware,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.body_timeout_s,
+        others={"/datasets": settings.max_dataset_bytes},
     )
+    app.add_middleware(GateMiddleware, settings=settings)
     app.add_middleware(MetricsMiddleware, metrics=services.metrics)
     return app

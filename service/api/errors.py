@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from service.errors import InvalidRequest, TwinsetError
 from service.jobs.request import GenerateRequest
@@ -62,6 +64,63 @@ class RangeNotSatisfiable(TwinsetError):
     title = "The range lies outside of the object"
 
 
+class RepeatedHeader(TwinsetError):
+    """A header that came more than once and may come once: whoever reads it next might take the other value."""
+
+    status = 400
+    slug = "repeated-header"
+    title = "A header came more than once"
+
+
+class ForeignOrigin(TwinsetError):
+    """A request that changes something, sent by a browser for a page of another site."""
+
+    status = 403
+    slug = "foreign-origin"
+    title = "A page of another site may not do this"
+
+
+class UnknownHost(TwinsetError):
+    """A request for a host that is not this service's, as a page sends it that had its name point here."""
+
+    status = 421
+    slug = "unknown-host"
+    title = "This service does not have that name"
+
+
+class HeaderTimeout(TwinsetError):
+    """A header that did not arrive in time."""
+
+    status = 408
+    slug = "header-timeout"
+    title = "The header did not arrive in time"
+
+
+class BodyTimeout(TwinsetError):
+    """A body that did not arrive in time."""
+
+    status = 408
+    slug = "body-timeout"
+    title = "The body did not arrive in time"
+
+
+class HeaderTooLarge(TwinsetError):
+    """A header, or a path with its query, that is too large."""
+
+    status = 431
+    slug = "header-too-large"
+    title = "The header is too large"
+
+
+class TooBusy(TwinsetError):
+    """A service that has as many connections, or holds as many bodies, as it can."""
+
+    status = 503
+    slug = "too-busy"
+    title = "The service is too busy"
+    headers = MappingProxyType({"Retry-After": "1"})
+
+
 class InternalError(TwinsetError):
     """A fault of the service; the log has the details."""
 
@@ -70,6 +129,13 @@ def problem_response(error: TwinsetError, *, instance: str, headers: Mapping[str
     """The response for ``error``. In ASCII, so that nothing a client sent can break its encoding."""
     body = json.dumps({**error.problem(), "instance": instance})
     return Response(body, status_code=error.status, media_type=PROBLEM_TYPE, headers=dict(headers or {}))
+
+
+async def refuse(error: TwinsetError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with ``error`` and closes the connection: whatever else comes over it is not read."""
+    scope["app"].state.services.metrics.refused.labels(error.slug).inc()
+    response = problem_response(error, instance=scope["path"], headers={**error.headers, "Connection": "close"})
+    await response(scope, receive, send)
 
 
 def every_problem(root: type[TwinsetError] = TwinsetError) -> Iterator[type[TwinsetError]]:

@@ -1,4 +1,7 @@
-"""Secrets masked in logs: the access log has each request's query, and a link's signature gives access to an object."""
+"""Secrets masked in logs: the access log has each request's query, and a link's signature gives access to an object.
+
+Clients without a key write these lines too, so the work for one is proportional to its length, and that is limited.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import re
 from service.auth.api_key import without_secrets
 
 _MASK = "********"
-_LINK_QUERY = re.compile(r"(/(?:objects|twins)/[^?\s\"]*\?)[^\s\"]*")
+_MAX_CHARS = 2000
+_PATH_AND_QUERY = re.compile(r"([^?\s\"]+\?)[^\s\"]*")
+_OF_LINK = re.compile(r"/(?:objects|twins)/")
 
 
 class RedactingFilter(logging.Filter):
@@ -24,8 +29,14 @@ class RedactingFilter(logging.Filter):
 
 
 def masked(text: str) -> str:
-    """``text`` with its secrets masked."""
-    return without_secrets(_LINK_QUERY.sub(rf"\1{_MASK}", text))
+    """``text`` with its secrets masked; its end is left out if it is long."""
+    if len(text) > _MAX_CHARS:
+        text = f"{text[:_MAX_CHARS]}... ({len(text)} characters)"
+    return without_secrets(_PATH_AND_QUERY.sub(_without_link_query, text) if "?" in text else text)
+
+
+def _without_link_query(found: re.Match[str]) -> str:
+    return found[1] + _MASK if _OF_LINK.search(found[1]) else found[0]
 
 
 def install_log_redaction() -> None:

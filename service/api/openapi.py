@@ -94,8 +94,11 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-def install_openapi(app: FastAPI) -> None:
-    """Gives ``app`` its OpenAPI description, built at the first request for it."""
+def install_openapi(app: FastAPI, *, prefix: str = "") -> None:
+    """Gives ``app`` its OpenAPI description, built at the first request for it.
+
+    ``prefix`` is the path at which clients find the API, where a proxy adds one.
+    """
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -105,6 +108,7 @@ def install_openapi(app: FastAPI) -> None:
                 description=app.description,
                 routes=app.routes,
                 tags=app.openapi_tags,
+                servers=[{"url": prefix}] if prefix else None,
             )
             components = description.setdefault("components", {})
             components["securitySchemes"] = {"api_key": _KEY_SCHEME}

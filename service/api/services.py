@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
+from service.api.bodies import BodyMemory
 from service.api.metrics import Metrics
+from service.api.slots import Slots
 from service.api.watcher import Watcher
+from service.api.wrong_keys import WrongKeys
 from service.auth.authenticate import Authenticator
 from service.broker.live_state import LiveState
 from service.jobs.progress import ProgressReader
@@ -54,6 +57,10 @@ class Services:
     watcher: Watcher
     metrics: Metrics
     look_up: LookUp
+    bodies: BodyMemory
+    streams: Slots
+    transfers: Slots
+    wrong_keys: WrongKeys
 
     def datasets(self, tenant: str) -> Datasets:
         """The tenant's datasets."""

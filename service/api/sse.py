@@ -17,6 +17,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from service.api.openapi import answers
+from service.api.services import Services
+from service.api.slots import HeldStream
 from service.api.watcher import Seen, Watcher
 from service.errors import UnknownRun
 
@@ -38,14 +40,18 @@ class EventSource(Generic[Seen]):
     view: Callable[[Seen], BaseModel]
 
 
-async def events_response(watcher: Watcher, source: EventSource[Any], last_event_id: str | None) -> Response:
+async def events_response(
+    services: Services, tenant: str, source: EventSource[Any], last_event_id: str | None
+) -> Response:
     """The response with the events; 204 if the client has received the last one already."""
     if last_event_id is not None:
         now = await run_in_threadpool(source.read)
         if now.state.ended and source.event_id(now) == last_event_id:
             return Response(status_code=204)
-    return StreamingResponse(
-        event_stream(watcher, source, last_event_id=last_event_id),
+    return HeldStream(
+        event_stream(services.watcher, source, last_event_id=last_event_id),
+        slots=services.streams,
+        tenant=tenant,
         media_type="text/event-stream",
         # A proxy that buffers or transforms would delay the events.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

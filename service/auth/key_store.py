@@ -78,14 +78,14 @@ class KeyStore:
 
     def list(self) -> Iterator[ApiKey]:
         """All keys, in the order of their ids."""
-        for key_id in self._ids():
+        for key_id in self.ids():
             record = self.find(key_id)
             if record is not None:
                 yield record
 
     def any(self) -> bool:
         """Whether there is a key, valid or not: revoking the last one must not open the API."""
-        return next(self._ids(), None) is not None
+        return next(self.ids(), None) is not None
 
     def revoke(self, key_id: str) -> ApiKey:
         """Revokes the key for good, and returns its record. Revoking again changes nothing.
@@ -103,7 +103,8 @@ class KeyStore:
             self.store.put(keys.api_key(key_id), record.model_dump_json().encode())
         return record
 
-    def _ids(self) -> Iterator[str]:
+    def ids(self) -> Iterator[str]:
+        """The ids of all keys."""
         prefix = keys.api_keys_prefix()
         for info in self.store.list(prefix):
             key_id = info.key[len(prefix) :].removesuffix(".json")

@@ -27,6 +27,7 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
     import uvicorn
 
     from service.api.app import create_app
+    from service.api.server import server_config
     from service.auth.bind_check import require_keys
     from service.local.stack import listen_on, local_address
     from service.settings import read_settings
@@ -43,13 +44,7 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
         store = open_store(settings)
         # by the address of the socket, not by the name that was given for it
         settings = require_keys(settings, store, listener.getsockname()[0])
-        config = uvicorn.Config(
-            create_app(settings, store=store),
-            log_level=settings.log_level,
-            # event streams never end by themselves, so a stop does not wait for their readers
-            timeout_graceful_shutdown=3,
-        )
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(server_config(create_app(settings, store=store), settings))
         click.echo(f"The API listens at {url}; its documentation is at {url}/docs")
         if settings.shards_from_count and not can_sign_links(settings):
             click.echo(

@@ -29,6 +29,8 @@ _RECONCILE_INTERVAL_S = 30.0
 _TTL_S = 7 * 86_400
 _QUEUE_RETRY_S = 30
 _STORE_RETRY_S = 3600
+_RECHECK_BYTES = 16 << 20
+"""A file that is being received is compared with the limit again after so many bytes."""
 _ASK = "ask the operator of this service for more"
 
 
@@ -80,26 +82,38 @@ class Quotas:
         if self.queued_samples > 0:
             self.usage.drop_open(spec)
 
-    def check_stored(self, *, tenant: str) -> None:
-        """Raises :class:`LimitReached` if the tenant's images, masks, manifests and uploads have reached the limit.
+    def check_stored(self, *, tenant: str, more: int = 0) -> None:
+        """Raises :class:`LimitReached` if the tenant's images, masks, manifests and uploads have reached the limit, or
+        have with ``more`` bytes.
 
         Ended jobs are counted every 30 s, so a tenant may exceed the limit by what it stores meanwhile.
         """
         if self.stored_bytes <= 0:
             return
-        used = self._stored(tenant)
+        used = self._stored(tenant) + more
         if used >= self.stored_bytes and self._reconcile(tenant):
-            used = self._stored(tenant)
+            used = self._stored(tenant) + more
         if used >= self.stored_bytes:
             raise LimitReached(
                 f"tenant {tenant!r} has {used} bytes stored, of {self.stored_bytes} it may have; new requests "
-                f"are refused until there is room: delete jobs that are no longer needed "
-                f"(DELETE /jobs/{{id}}), or {_ASK}",
+                f"are refused until there is room: delete jobs, datasets, exports or uploads that are no longer needed "
+                f"(DELETE /jobs/{{id}}, DELETE /uploads/{{id}}), or {_ASK}",
                 retry_after_s=_STORE_RETRY_S,
                 limit="TWINSET_LIMIT_STORED_BYTES",
                 max=self.stored_bytes,
                 used=used,
             )
+
+    def room(self, *, tenant: str) -> Room:
+        """What the tenant may still store, for a file of unknown size. Raises as :meth:`check_stored` does."""
+        return Room(self, tenant)
+
+    def stored(self, *, tenant: str, size: int) -> None:
+        """Counts ``size`` bytes that were stored outside of jobs and runs, or removed if negative, at once."""
+        with self._lock:
+            if tenant in self._counted:
+                counted_at, ended = self._counted[tenant]
+                self._counted[tenant] = (counted_at, max(0, ended + size))
 
     def _queued_beside(self, spec: JobSpec) -> int:
         return sum(samples for job, samples in self.usage.queued_samples(spec.tenant).items() if job != spec.job)
@@ -138,6 +152,24 @@ class Quotas:
         with self._lock:
             self._counted.pop(tenant, None)
         return removed
+
+
+@dataclass
+class Room:
+    """Room for one file of a tenant, which takes it piece by piece."""
+
+    quotas: Quotas
+    tenant: str
+    _taken: int = 0
+    _left: int = 0
+
+    def take(self, size: int) -> None:
+        """Counts ``size`` further bytes of the file. Raises :class:`LimitReached` as soon as it is too large."""
+        self._taken += size
+        self._left -= size
+        if self._left < 0:
+            self.quotas.check_stored(tenant=self.tenant, more=self._taken)
+            self._left = _RECHECK_BYTES
 
 
 def count_stored(live_state: LiveState, spec: JobSpec, record: ChunkRecord) -> None:

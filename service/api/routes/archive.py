@@ -20,6 +20,7 @@ from service.api.auth import KeyedRoute
 from service.api.openapi import answers
 from service.api.own_jobs import OwnJob
 from service.api.services import Services, ServicesDep
+from service.api.slots import HeldStream
 from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line
 from service.jobs.sample_files import group_adjacent, read_sample_files, sample_files_of
@@ -46,8 +47,10 @@ _PIECE_BYTES = 1 << 16
 )
 def download_archive(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
     """All twins made so far. A missing or damaged object aborts the download."""
-    return StreamingResponse(
+    return HeldStream(
         archive_stream(services, spec),
+        slots=services.transfers,
+        tenant=spec.tenant,
         media_type="application/zip",
         headers={"Content-Disposition": f'attachment; filename="{spec.job}.zip"', "X-Content-Type-Options": "nosniff"},
     )

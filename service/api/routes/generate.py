@@ -65,8 +65,13 @@ async def generate(
     spec, progress = await run_in_threadpool(submit)
     headers = {}
     wait_s = preferred_wait_s(prefer, max_s=services.settings.max_wait_s)
+    if wait_s is not None and services.streams.full(tenant):
+        wait_s = None  # the job is accepted all the same; a preference need not be followed
     if wait_s is not None:
-        progress = await services.watcher.until_ended(spec.job, lambda: services.progress.read(spec), timeout_s=wait_s)
+        with services.streams.hold(tenant):
+            progress = await services.watcher.until_ended(
+                spec.job, lambda: services.progress.read(spec), timeout_s=wait_s
+            )
         headers["Preference-Applied"] = f"wait={wait_s:g}"
     view = job_view(spec, progress, prefix=services.path(""))
     headers["Location"] = view.links["self"]

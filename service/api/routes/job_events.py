@@ -27,7 +27,7 @@ router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
 )
 async def follow_job(spec: OwnJob, services: ServicesDep, last_event_id: LastEventId = None) -> Response:
     """The job's progress now, then at each change until it has ended; a comment at least every 15 s."""
-    return await events_response(services.watcher, job_events_source(services, spec), last_event_id)
+    return await events_response(services, spec.tenant, job_events_source(services, spec), last_event_id)
 
 
 def job_events_source(services: Services, spec: JobSpec) -> EventSource[Progress]:

@@ -11,6 +11,7 @@ from service.api.auth import KeyedRoute
 from service.api.openapi import answers
 from service.api.own_jobs import OwnJob
 from service.api.services import ServicesDep
+from service.api.slots import HeldStream
 from service.jobs.manifest import manifest_line
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
@@ -33,7 +34,12 @@ _PIECE_BYTES = 1 << 16
 )
 def read_manifest(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
     """The ``manifest.jsonl`` of the archive, in the order of the twins' indices."""
-    return StreamingResponse(_pieces(services.repository, spec), media_type="application/x-ndjson")
+    return HeldStream(
+        _pieces(services.repository, spec),
+        slots=services.transfers,
+        tenant=spec.tenant,
+        media_type="application/x-ndjson",
+    )
 
 
 def _pieces(repository: JobRepository, spec: JobSpec) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from service.api.errors import RangeNotSatisfiable
 from service.api.openapi import answers
+from service.api.query import LinkRoute
 from service.api.services import ServicesDep
 from service.errors import ObjectNotFound
 from service.store.checked import read_checked
@@ -18,7 +19,7 @@ from service.store.keys import content_type
 from service.store.opening import link_secret
 from service.store.signing import check_signature
 
-router = APIRouter(tags=["results"])
+router = APIRouter(route_class=LinkRoute, tags=["results"])
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _BYTES: dict[str, Any] = {"image/png": {}, "application/octet-stream": {}}
 SAFE_HEADERS = {

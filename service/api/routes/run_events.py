@@ -50,7 +50,7 @@ async def follow_export(
     """The export's progress now, then at each change, a few times a second at most, until it has ended; a comment at
     least every 15 s. A stream whose export is deleted meanwhile ends without `ended`."""
     spec = await run_in_threadpool(own_run, services, tenant, export, RunKind.EXPORT)
-    return await events_response(services.watcher, run_events_source(services, spec, export_view), last_event_id)
+    return await events_response(services, tenant, run_events_source(services, spec, export_view), last_event_id)
 
 
 @router.get(
@@ -65,7 +65,7 @@ async def follow_augmentation(
     """The set's progress now, then at each change, a few times a second at most, until it has ended; a comment at least
     every 15 s. A stream whose set is deleted meanwhile ends without `ended`."""
     spec = await run_in_threadpool(own_run, services, tenant, augmentation, RunKind.AUGMENTATION)
-    return await events_response(services.watcher, run_events_source(services, spec, augmentation_view), last_event_id)
+    return await events_response(services, tenant, run_events_source(services, spec, augmentation_view), last_event_id)
 
 
 @router.get(
@@ -80,7 +80,7 @@ async def follow_dataset(
     """The version's progress now, then at each change, a few times a second at most, until it has ended; a comment at
     least every 15 s. A stream whose version is deleted meanwhile ends without `ended`."""
     spec = await run_in_threadpool(lambda: services.datasets(tenant).find(name, version))
-    return await events_response(services.watcher, run_events_source(services, spec, dataset_view), last_event_id)
+    return await events_response(services, tenant, run_events_source(services, spec, dataset_view), last_event_id)
 
 
 def run_events_source(services: Services, spec: RunSpec, show: Show) -> EventSource[RunProgress]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
 from service.api.openapi import answers
+from service.api.query import LinkRoute
 from service.api.routes.objects import SAFE_HEADERS, byte_range, is_unchanged
 from service.api.services import ServicesDep
 from service.errors import ObjectNotFound
@@ -15,7 +16,7 @@ from service.jobs.sample_files import read_sample_file
 from service.jobs.sample_links import TwinLink
 from service.store.opening import link_secret
 
-router = APIRouter(tags=["results"])
+router = APIRouter(route_class=LinkRoute, tags=["results"])
 _BYTES: dict[str, Any] = {"image/png": {}}
 
 

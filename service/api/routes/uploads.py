@@ -1,22 +1,29 @@
-"""``POST /uploads``: stores a mask file; requests may then refer to it by its id."""
+"""``/uploads``: mask files, to which requests refer by their ids: stored, listed and deleted."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.api.auth import TenantDep
+from service.api.auth import KeyedRoute, TenantDep
 from service.api.content_type import PngRoute
 from service.api.openapi import answers
+from service.api.parameters import Cursor, bad_cursor
 from service.api.schemas.jobs import UploadView
+from service.api.schemas.uploads import StoredUploadView, UploadPage
 from service.api.services import Services, ServicesDep
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, UnknownUpload
+from service.kit.validation import truncated_repr
 from service.masks.png_file import MaskRefused, check_png
+from service.masks.uploads import is_upload_id
 
-router = APIRouter(route_class=PngRoute, tags=["jobs"])
+router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
+posting = APIRouter(route_class=PngRoute, tags=["jobs"])
 
 
-@router.post(
+@posting.post(
     "/uploads",
     status_code=201,
     response_model=UploadView,
@@ -44,4 +51,41 @@ def _store(services: Services, tenant: str, data: bytes) -> UploadView:
         detail = f"the file {error}"
         raise InvalidRequest(detail, errors=[{"pointer": "", "detail": detail}]) from None
     upload = services.uploads.put(data, tenant=tenant)
+    services.limits.stored(tenant=tenant, size=len(data))
     return UploadView(upload=upload, bytes=len(data), width=file.side_px, height=file.side_px)
+
+
+@router.get("/uploads", response_model=UploadPage, summary="List uploads", responses=answers(422, 503))
+def list_uploads(
+    services: ServicesDep,
+    tenant: TenantDep,
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Maximum number of uploads in the answer.")] = 100,
+) -> UploadPage:
+    """Uploaded files by their ids."""
+    if cursor is not None and not is_upload_id(cursor):
+        raise bad_cursor(cursor)
+    views: list[StoredUploadView] = []
+    for info in services.uploads.list(tenant=tenant, start_after=cursor):
+        if len(views) == limit:
+            return UploadPage(uploads=views, next_cursor=views[-1].upload)
+        upload = info.key.rpartition("/")[2].removesuffix(".png")
+        views.append(StoredUploadView(upload=upload, bytes=info.size, uploaded_at=info.modified))
+    return UploadPage(uploads=views, next_cursor=None)
+
+
+@router.delete(
+    "/uploads/{upload}",
+    status_code=204,
+    summary="Delete an upload",
+    responses={204: {"description": "The file is deleted."}, **answers(404, 503)},
+)
+def delete_upload(
+    upload: Annotated[str, Path(description="An upload's id.")], services: ServicesDep, tenant: TenantDep
+) -> Response:
+    """Deletes an uploaded file, which no longer counts as stored. Jobs keep the masks that they were given."""
+    size = services.uploads.delete(upload, tenant=tenant)
+    if size is None:
+        raise UnknownUpload(f"upload {truncated_repr(upload)} does not exist; GET /uploads lists those that do")
+    services.limits.stored(tenant=tenant, size=-size)
+    return Response(status_code=204)

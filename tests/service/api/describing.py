@@ -27,6 +27,7 @@ from tests.service.api.population import (
     MASK,
     MODELS,
     RUNS,
+    SPARE,
 )
 from tests.service.api.support import DictLiveState, NotingQueue, settings_for
 from tests.service.masks.bending import bases
@@ -90,9 +91,11 @@ def described() -> dict[str, Any]:
     text: dict[str, Any] = deepcopy(app.openapi())
     pictures = [keys.job_image(JOBS["succeeded"], index, "ab" * 32) for index in range(2)]
     examples = {"job": list(JOBS.values()), "model": list(MODELS), "slug": SLUGS[:3], "key": pictures}
+    examples |= {"upload": [upload_id(SPARE), "0" * 64]}
     examples |= {"index": ["0", "3"], "kind": ["image", "mask"], "name": [DATASET, "nobody"], "version": ["1", "7"]}
     examples |= {kind.removesuffix("s"): list(ids.values()) for kind, ids in RUNS.items()}
     cursors = {"/jobs": JOB_ID_PATTERN, "/jobs/{job}/samples": "^[0-9]{1,9}$", "/datasets": DATASET_NAME_PATTERN}
+    cursors |= {"/uploads": "^[0-9a-f]{64}$"}
     cursors |= {"/exports": f"^e{ID_BODY}$", "/augmentations": f"^a{ID_BODY}$"}
     cursors |= {"/exports/{export}/files": "^[0-9]{1,9}$", "/augmentations/{augmentation}/samples": "^[0-9]{1,9}$"}
     for path, methods in text["paths"].items():

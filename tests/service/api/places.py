@@ -30,6 +30,7 @@ def key_patterns() -> list[re.Pattern[str]]:
         parameters = list(inspect.signature(make).parameters)
         if (
             name.startswith("_")
+            or name == "attempt"  # a part of keys
             or name.endswith(("_prefix", "_prefixes"))
             or not parameters
             or not set(parameters) <= _SAMPLES.keys()
@@ -38,6 +39,8 @@ def key_patterns() -> list[re.Pattern[str]]:
         text = re.escape(make(*[_SAMPLES[parameter][0] for parameter in parameters]))
         for parameter in parameters:
             value, form = _SAMPLES[parameter]
+            if parameter == "sha256" and value not in text:
+                value, form = keys.attempt(value), keys.ATTEMPT
             assert str(value) in text, f"{name} makes nothing of {parameter}"
             text = text.replace(str(value), form)
         patterns.append(re.compile(text))

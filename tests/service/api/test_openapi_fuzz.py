@@ -192,6 +192,8 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
     reached = {
         "POST /generate": {200, 202, 400, 404, 409, 415, 422},
         "POST /uploads": {201, 415, 422},
+        "GET /uploads": {200, 422},
+        "DELETE /uploads/{upload}": {204, 404},
         "GET /jobs": {200, 422},
         "GET /jobs/{job}": {200, 404},
         "DELETE /jobs/{job}": {200, 202, 204, 404},
