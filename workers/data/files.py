@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from service.datasets.items import as_rgb
-from service.kit.image_files import UNREADABLE, open_image_file
+from service.datasets.reading.image_files import open_image
+from service.datasets.reading.orientation import orientation, upright
+from service.datasets.reading.report import EntryFault
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-"""What Pillow raises for files that are not images, cut short, or too large."""
 
 
 class DatasetInvalid(ValueError):
@@ -96,10 +98,33 @@ class ImageFiles:
         return paths[0]
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """An image file in RGB. Raises :class:`DatasetInvalid` for one that cannot be read."""
+@dataclass(frozen=True)
+class UprightImage:
+    """An image in RGB as it is shown; ``stored_size`` and EXIF ``orientation`` (1: as stored) are the file's."""
+
+    pixels: Image.Image
+    stored_size: tuple[int, int]
+    orientation: int
+
+    @property
+    def turned(self) -> bool:
+        """Whether it is shown otherwise than it is stored."""
+        return self.orientation != 1
+
+
+def read_upright(path: Path) -> UprightImage:
+    """An image file. Raises :class:`DatasetInvalid` for one that cannot be read."""
     try:
-        with open_image_file(path) as file:
-            return as_rgb(file)
-    except UNREADABLE as error:
-        raise DatasetInvalid(f"{path} cannot be read: {error}") from None
+        image = open_image(path)
+        return UprightImage(as_rgb(upright(image)), image.size, orientation(image))
+    except EntryFault as fault:
+        raise DatasetInvalid(f"{path} cannot be read: {fault.detail}") from None
+
+
+def note_turned(notices: list[str], folder: Path, turned: int) -> None:
+    """Adds to the notices, once, how many images are turned by EXIF data."""
+    if turned:
+        are = "1 image has" if turned == 1 else f"{turned} images have"
+        notice = f"{are} EXIF data that turn what is shown, in {folder}; they are read upright, as are their masks"
+        if notice not in notices:
+            notices.append(notice)

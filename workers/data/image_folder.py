@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from workers.data.files import (
     DatasetInvalid,
     ImageFiles,
     listed_stems,
+    note_turned,
     read_about,
-    read_rgb,
+    read_upright,
     without_test,
 )
 from workers.data.segmentation_folder import dihedral, fit_square
@@ -37,6 +38,8 @@ class ImageFolder:
     has_up: bool
     licence: str
     listing: Path | None = None
+    notices: list[str] = field(default_factory=list, repr=False, compare=False)
+    """Sentences for whoever trains on the images that were read."""
 
     @classmethod
     def open(cls, folder: Path | str, listing: Path | None = None) -> ImageFolder:
@@ -84,10 +87,13 @@ class ImageFolder:
         Raises :class:`DatasetInvalid` for an unreadable one.
         """
         with ThreadPoolExecutor(4) as pool:
-            return np.stack(list(pool.map(lambda stem: self._image(stem, size_px), stems)))
+            read = list(pool.map(lambda stem: self._image(stem, size_px), stems))
+        note_turned(self.notices, self.folder, sum(turned for _, turned in read))
+        return np.stack([image for image, _ in read])
 
-    def _image(self, stem: str, size_px: int) -> np.ndarray:
-        return fit_square(read_rgb(self.path(stem)), size_px)
+    def _image(self, stem: str, size_px: int) -> tuple[np.ndarray, bool]:
+        image = read_upright(self.path(stem))
+        return fit_square(image.pixels, size_px), image.turned
 
 
 def check_unpaired(text: tuple[Path, Sequence[Path]], mask: tuple[Path, Sequence[Path]]) -> None:

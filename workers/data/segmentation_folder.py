@@ -1,4 +1,4 @@
-"""Segmentation folder: ``images/``, ``masks/`` (class indices), ``dataset.json`` (classes), optionally ``train.txt``.
+"""Segmentation folder: ``images/``, ``masks/`` (PNG), ``dataset.json`` (classes), optionally ``train.txt``.
 
 ``dataset.json`` needs ``classes``, a list of ``{"index", "name"}``; it may add per class ``aliases`` and ``queryable``
 (false for unlabelled background, which is also the default for names such as "Unlabeled" and "Background"), and for the
@@ -19,14 +19,20 @@ from PIL import Image
 
 from model_store.card import IGNORE_INDEX, check_words
 from model_store.masks.resize import majority_resize
-from service.kit.image_files import open_image_file
+from service.datasets.classes import MAX_CLASSES
+from service.datasets.reading.class_lists import find_classes
+from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.orientation import turn_pixels
+from service.datasets.reading.provenance import is_export
+from service.datasets.reading.report import EntryFault
+from service.errors import InvalidDataset
 from workers.data.files import (
-    UNREADABLE,
     DatasetInvalid,
     ImageFiles,
     listed_stems,
+    note_turned,
     read_about,
-    read_rgb,
+    read_upright,
     without_test,
 )
 
@@ -55,6 +61,8 @@ class SegmentationFolder:
     has_up: bool
     licence: str
     about: dict[str, Any] = field(repr=False)
+    notices: list[str] = field(default_factory=list, repr=False, compare=False)
+    """Sentences for whoever trains on the pairs that were read."""
 
     @classmethod
     def open(cls, folder: Path | str) -> SegmentationFolder:
@@ -70,8 +78,11 @@ class SegmentationFolder:
             check_words(classes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetInvalid(f"{path} needs classes: a list of {{index, name}} ({error!r})") from None
-        if [entry.index for entry in classes] != list(range(len(classes))) or not 2 <= len(classes) <= 255:
-            raise DatasetInvalid(f"{path} must list 2 to 255 classes by index 0, 1, 2, ... without a gap")
+        if [entry.index for entry in classes] != list(range(len(classes))) or not 2 <= len(classes) <= MAX_CLASSES:
+            raise DatasetInvalid(
+                f"{path} must list 2 to {MAX_CLASSES} classes by index 0, 1, 2, ... without a gap, and lists "
+                f"{len(classes)}; merge or leave out some if there are more"
+            )
         return cls(
             folder, about.get("name", folder.name), classes, about.get("has_up", True), about.get("licence", ""), about
         )
@@ -140,15 +151,20 @@ class SegmentationFolder:
         Centre-cropped to a square; images are area-averaged, masks take the class that covers most of the new pixel.
         """
         wanted = self.stems(split) if stems is None else tuple(stems)
+        reader = self._reader
         with ThreadPoolExecutor(4) as pool:
-            pairs = list(pool.map(lambda stem: self._pair(stem, size_px), wanted))
-        return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+            pairs = list(pool.map(lambda stem: self._pair(stem, size_px, reader), wanted))
+        note_turned(self.notices, self.folder, sum(pair.turned for pair in pairs))
+        if assumed := [sentence for pair in pairs for sentence in pair.assumed]:
+            more = f" (and {len(assumed) - 1} more of {self.folder})" if len(assumed) > 1 else ""
+            if (notice := f"{assumed[0]}{more}") not in self.notices:
+                self.notices.append(notice)
+        return np.stack([pair.image for pair in pairs]), np.stack([pair.mask for pair in pairs])
 
     def training_arrays(self, size_px: int, stems: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """:meth:`arrays` of the train split, for training on its masks.
 
-        Raises :class:`DatasetInvalid` if no mask has a pixel of a queryable class: nothing could be learnt of any, and
-        masks in black and white, whose 255 is read as ignore, look just so.
+        Raises :class:`DatasetInvalid` if no mask has a pixel of a queryable class: nothing could be learnt of any.
         """
         images, masks = self.arrays("train", size_px, stems)
         wanted = [entry for entry in self.classes if entry.queryable]
@@ -158,26 +174,68 @@ class SegmentationFolder:
             raise DatasetInvalid(
                 f"none of the {len(masks)} masks of {self.folder} has a pixel of class {classes} at {size_px} px, "
                 f"only {held}; "
-                f"write the index of a class, not its colour: {IGNORE_INDEX} means ignore"
+                f"write the index of a class where the masks show it: {IGNORE_INDEX} means ignore"
             )
         return images, masks
 
-    def _pair(self, stem: str, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask_path = read_rgb(self.image_path(stem)), self.mask_path(stem)
+    def trained_on(self, shown: np.ndarray) -> SegmentationFolder:
+        """The same set, in which a class that no training mask shows cannot be requested: nothing of it is learnt.
+
+        ``shown`` is ``(K,)`` bool; the classes are named in :attr:`notices`.
+        """
+        absent = [entry for entry in self.classes if entry.queryable and not shown[entry.index]]
+        if not absent:
+            return self
+        names = ", ".join(entry.name for entry in absent)
+        if len(absent) == sum(entry.queryable for entry in self.classes):
+            raise DatasetInvalid(f"no training mask of {self.folder} shows {names}, so there is nothing to learn")
+        self.notices.append(
+            f"no training mask shows {names}, so the model does not learn it and it cannot be requested; put images of "
+            "it into train.txt"
+        )
+        return replace(
+            self, classes=tuple(replace(entry, queryable=False) if entry in absent else entry for entry in self.classes)
+        )
+
+    @cached_property
+    def _reader(self) -> MaskReader:
+        """How the masks encode classes, decided as for every dataset. Raises :class:`DatasetInvalid`."""
+        masks = [(f"masks/{path.name}", path) for path in sorted((self.folder / "masks").glob("*.png"))]
         try:
-            with open_image_file(mask_path) as file:
-                mode, mask = file.mode, np.asarray(file)
-        except UNREADABLE as error:
-            raise DatasetInvalid(f"{mask_path} cannot be read: {error}") from None
-        if mode not in ("L", "P"):
-            raise DatasetInvalid(f"{mask_path} is {mode}; a mask is a single-channel 8-bit PNG of class indices")
-        if image.size != mask.shape[::-1]:
-            raise DatasetInvalid(f"{mask_path} is {mask.shape[::-1]} px and its image {image.size} px; they must agree")
-        unknown = sorted(set(np.unique(mask).tolist()) - set(range(len(self.classes))) - {IGNORE_INDEX})
-        if unknown:
-            raise DatasetInvalid(f"{mask_path} holds class indices {unknown} that dataset.json does not list")
-        left, top, right, bottom = centre_square(image.size)
-        return fit_square(image, size_px), majority_resize(mask[top:bottom, left:right], size_px)
+            classes = find_classes(self.folder)
+            assert classes is not None  # dataset.json has been read
+            return MaskReader.of(masks, classes, own=is_export(self.folder), by_palette=False)
+        except InvalidDataset as error:
+            raise DatasetInvalid(f"{self.folder}: {error.detail}") from None
+
+    def _pair(self, stem: str, size_px: int, reader: MaskReader) -> _Pair:
+        image, path = read_upright(self.image_path(stem)), self.mask_path(stem)
+        try:
+            read = reader.read(path, f"{self.folder.name}/masks/{path.name}")
+        except EntryFault as fault:
+            raise DatasetInvalid(fault.detail.removeprefix("its ")) from None
+        mask, shown = read.labels, image.pixels.size
+        if mask.shape != shown[::-1] and mask.shape == image.stored_size[::-1]:
+            mask = turn_pixels(mask, image.orientation)
+        if mask.shape != shown[::-1]:
+            raise DatasetInvalid(f"{path} is {mask.shape[::-1]} px and its image {shown} px; they must agree")
+        left, top, right, bottom = centre_square(shown)
+        return _Pair(
+            fit_square(image.pixels, size_px),
+            majority_resize(mask[top:bottom, left:right], size_px),
+            image.turned,
+            tuple(f"{path.name}: {sentence}" for sentence in read.assumed),
+        )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An image ``(s, s, 3)`` and its mask ``(s, s)``, whether EXIF data turn it, and what was assumed to read it."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    turned: bool
+    assumed: tuple[str, ...]
 
 
 def _training_class(entry: dict[str, Any]) -> TrainingClass:

@@ -135,6 +135,10 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
         autoencoder = build_autoencoder(settings.network)
         self.begin(autoencoder, AutoencoderObjective(autoencoder))
 
+    @property
+    def notices(self) -> Sequence[str]:
+        return [notice for folder in self.data for notice in folder.notices]
+
     def identity(self) -> dict[str, Any]:
         return {"network": self.settings.network.model_dump(mode="json"), "size": self.settings.size_px}
 

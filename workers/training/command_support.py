@@ -60,6 +60,9 @@ def run_to_end(trainer: Trainer, out: Path, console: Console, **intervals: int) 
 
     ``intervals`` are those of :func:`pop_intervals`.
     """
+    if trainer.accelerator.is_main_process:
+        for notice in trainer.notices:
+            console.print(f"notice: {notice}", soft_wrap=True, markup=False)
     if trainer.start and trainer.accelerator.is_main_process:
         console.print(f"resuming at iteration {trainer.start} of {trainer.settings.iterations} in {out}")
     return trainer.run(**intervals)

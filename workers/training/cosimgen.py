@@ -100,6 +100,10 @@ class CoSimGenTrainer(Trainer):
         self.ema.shadow = [value.to(accelerator.device) for value in self.ema.shadow]
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
 
+    @property
+    def notices(self) -> Sequence[str]:
+        return self.data.notices
+
     def _groups(self) -> list[dict[str, Any]]:
         """Class encoder, text encoder, Spectron's class maps, and the rest, each with a gradient norm of its own.
 
@@ -129,7 +133,9 @@ class CoSimGenTrainer(Trainer):
             )
         clear = clear_rows(masks, queryable, self.settings.presence_margin)
         self.images, self.masks, self.stems = images[clear], masks[clear], [stems[row] for row in clear]
-        self.present = present_classes(self.masks, count) & queryable
+        present = present_classes(self.masks, count)
+        self.data = self.data.trained_on(present.any(axis=0))
+        self.present = present & queryable
         repeats = repeat_factors(self.present, self.settings.repeat_below) if self.settings.repeat_below else None
         self.rows = EndlessRows(len(self.images), self.settings.seed, repeats)
         self.colours = fibonacci_rgb(count)

@@ -152,7 +152,7 @@ def cosimgen(
             card = export_model(
                 out,
                 folder,
-                dataset,
+                trainer.data,
                 name=name or model_name("cosimgen", data),
                 version=model_version,
                 superres=superres,

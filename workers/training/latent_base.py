@@ -6,6 +6,7 @@ L = E |target - U-Net(z_t, t, tokens of a caption)|^2, the caption dropped for "
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,10 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
         unet = build_unet(settings.network)
         self.begin(unet, BaseObjective(unet))
+
+    @property
+    def notices(self) -> Sequence[str]:
+        return self.data.notices
 
     def identity(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ is frozen
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,7 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         self.captions = CaptionBank(read_texts(text_data.folder, texts), base.tokens)
         self.text_images = text_data.images(texts, base.size_px)
         self.mask_images, self.masks = mask_data.training_arrays(base.size_px, self.mask_stems)
+        self.mask_data = mask_data.trained_on(np.isin(np.arange(len(mask_data.classes)), self.masks))
         self.text_turns, self.mask_turns = (
             1 if (up if has_up is None else has_up) else 8 for up in (text_data.has_up, mask_data.has_up)
         )
@@ -168,6 +170,10 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         self.mask_rows = EndlessRows(len(self.masks), settings.seed + 1)
         self.colours = palette_tensor(len(mask_data.classes)).to(device)
         self.begin(PathDiffNetwork(base.unet, build_hint(settings.hint)))
+
+    @property
+    def notices(self) -> Sequence[str]:
+        return [*self.text_data.notices, *self.mask_data.notices]
 
     def about(self) -> dict[str, Any]:
         return {"turns": [self.text_turns, self.mask_turns]}

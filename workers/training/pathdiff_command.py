@@ -107,7 +107,7 @@ def pathdiff(
                 folder,
                 base,
                 texts,
-                masks,
+                trainer.mask_data,
                 mask_list=mask_list,
                 name=name or model_name("pathdiff", mask_data),
                 version=model_version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
                 f"({IGNORE_INDEX}), for which "
                 "Siamese-Diffusion has no colour; give them a class, or leave the image out of train.txt"
             )
+        self.data = data.trained_on(np.isin(np.arange(len(data.classes)), self.masks))
         self.colours = palette_tensor(len(data.classes)).to(accelerator.device)
         self.latents = LatentBank(self.autoencoder, self.images, self.turns, show=accelerator.is_main_process)
         self.rows = EndlessRows(len(stems), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below))
@@ -159,6 +161,10 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
             consistency_weight=settings.consistency_weight,
         )
         self.begin(network, self.objective)
+
+    @property
+    def notices(self) -> Sequence[str]:
+        return self.data.notices
 
     def about(self) -> dict[str, Any]:
         return {"turns": self.turns}

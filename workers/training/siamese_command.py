@@ -89,7 +89,7 @@ def siamese(
                 out,
                 folder,
                 base,
-                dataset,
+                trainer.data,
                 name=name or model_name("siamese", data),
                 version=model_version,
                 title=title,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,6 +163,10 @@ class SuperresTrainer(Trainer):
         self._resume(optimizer)
         self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
         self.ema.shadow = [value.to(accelerator.device) for value in self.ema.shadow]
+
+    @property
+    def notices(self) -> Sequence[str]:
+        return self.data.notices
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> None:
         found = load_checkpoint(self.out)

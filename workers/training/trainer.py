@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +37,11 @@ class Trainer(ABC):
     settings: LoopSettings
     accelerator: Accelerator
     start: int = 0
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """Sentences on the training data that whoever trains should read."""
+        return ()
 
     @abstractmethod
     def step(self, iteration: int) -> dict[str, float]:

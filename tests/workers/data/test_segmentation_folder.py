@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from model_store.masks.resize import majority_resize
 from tests.workers.training.toy import letters, write_toy_dataset
@@ -67,12 +67,12 @@ def test_the_eight_turns_are_all_different_and_the_first_changes_nothing() -> No
 
 def break_mask(folder: Path) -> str:
     Image.fromarray(np.full((32, 32), 7, dtype=np.uint8)).save(folder / "masks" / "pair01.png")
-    return r"class indices \[7\] that dataset.json does not list"
+    return r"mask toy/masks/pair01.png: it holds 7 \(1024 px\); the classes are 0 to 2"
 
 
 def colour_mask(folder: Path) -> str:
-    Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(folder / "masks" / "pair01.png")
-    return "is RGB; a mask is a single-channel 8-bit PNG"
+    Image.fromarray(np.full((32, 32, 3), (9, 70, 8), dtype=np.uint8)).save(folder / "masks" / "pair01.png")
+    return "pair01.png: it is a colour image, but the other masks hold class indices"
 
 
 def shrink_mask(folder: Path) -> str:
@@ -158,14 +158,70 @@ def test_16_bit_grey_is_read_as_the_image_that_it_is(toy: Path) -> None:
     assert eight[0].max() < 255
 
 
-def test_masks_in_black_and_white_are_refused_where_they_are_learned_from(toy: Path) -> None:
+def test_masks_in_black_and_white_that_stand_for_two_classes_are_read_and_for_three_refused(toy: Path) -> None:
     for path in (toy / "masks").iterdir():
         Image.fromarray(np.where(np.asarray(Image.open(path)) == 2, 255, 0).astype(np.uint8)).save(path)
-    data = SegmentationFolder.open(toy)
-    assert set(np.unique(data.arrays("train", 16)[1])) == {0, 255}
-    message = r"none of the 6 masks .* class 1 \(night\), 2 \(day\) at 16 px, only 0, 255; .*255 means ignore"
+    message = r"are black and white \(0 and 255\), .*but 3 are listed: nothing, night, day"
     with pytest.raises(DatasetInvalid, match=message):
-        data.training_arrays(16)
+        SegmentationFolder.open(toy).training_arrays(16)
+    about = json.loads((toy / "dataset.json").read_text())
+    (toy / "dataset.json").write_text(json.dumps(about | {"classes": about["classes"][:2]}))
+    _, masks = SegmentationFolder.open(toy).training_arrays(16)
+    assert set(np.unique(masks)) == {0, 1}
+
+
+def test_masks_without_a_class_to_learn_are_refused(toy: Path) -> None:
+    for path in (toy / "masks").iterdir():
+        Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(path)
+    message = r"none of the 6 masks .* class 1 \(night\), 2 \(day\) at 16 px, only 0; .*255 means ignore"
+    with pytest.raises(DatasetInvalid, match=message):
+        SegmentationFolder.open(toy).training_arrays(16)
+
+
+def test_images_that_exif_data_turn_are_read_upright_and_said(toy: Path) -> None:
+    stored = np.zeros((32, 32, 3), dtype=np.uint8)
+    stored[:, :16] = 200  # bright on the left; turned clockwise, on top
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    (toy / "images" / "pair00.png").unlink()
+    Image.fromarray(stored).save(toy / "images" / "pair00.jpg", exif=exif, quality=95)
+    shown = np.ones((32, 32), dtype=np.uint8)
+    shown[:16] = 2
+    Image.fromarray(shown).save(toy / "masks" / "pair00.png")
+    data = SegmentationFolder.open(toy)
+    images, masks = data.arrays("train", 16)
+    assert (images[0, :7] > 150).all()
+    assert (images[0, 9:] < 50).all()
+    assert (masks[0] == np.repeat([2, 1], 8)[:, None]).all()
+    [notice] = data.notices
+    assert "1 image has EXIF data" in notice
+    assert "upright" in notice
+    # the same in a folder of images alone
+    alone = ImageFolder.open(toy)
+    assert np.array_equal(alone.images(["pair00"], 16)[0], images[0])
+    assert alone.notices == data.notices
+
+
+def test_a_mask_of_the_stored_pixels_is_turned_with_its_image(toy: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    (toy / "images" / "pair00.png").unlink()
+    Image.fromarray(np.zeros((32, 48, 3), dtype=np.uint8)).save(toy / "images" / "pair00.jpg", exif=exif)
+    stored = np.ones((32, 48), dtype=np.uint8)
+    stored[:, :24] = 2
+    Image.fromarray(stored).save(toy / "masks" / "pair00.png")
+    _, masks = SegmentationFolder.open(toy).arrays("train", 16)
+    assert (masks[0] == np.repeat([2, 1], 8)[:, None]).all()
+
+
+def test_a_class_that_no_training_mask_shows_is_not_queryable_and_said(toy: Path) -> None:
+    data = SegmentationFolder.open(toy)
+    assert data.trained_on(np.array([False, True, True])) is data
+    trained = data.trained_on(np.array([True, True, False]))
+    assert [entry.queryable for entry in trained.classes] == [False, True, False]
+    assert "no training mask shows day" in trained.notices[0]
+    with pytest.raises(DatasetInvalid, match="shows night, day, so there is nothing to learn"):
+        data.trained_on(np.array([True, False, False]))
 
 
 @pytest.mark.parametrize(

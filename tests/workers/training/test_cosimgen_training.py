@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +215,18 @@ def test_a_folder_of_another_recipe_or_of_other_data_is_not_continued(
             CheckpointInvalid, match="holds a run of another `twinset train` command, or version; choose another --out"
         ):
             going_on()
+
+
+def test_a_class_of_no_training_image_is_not_offered(toy: SegmentationFolder, tmp_path: Path) -> None:
+    stems = [stem for number, stem in enumerate(toy.stems("train")) if number % 3 == 0]  # night alone
+    data = SegmentationFolder.open(shutil.copytree(toy.folder, tmp_path / "data"))
+    (data.folder / "train.txt").write_text("\n".join(stems))
+    run = trainer(data, tmp_path / "run", iterations=1)
+    assert [entry.queryable for entry in run.data.classes] == [False, True, False]
+    assert "no training mask shows day" in run.notices[0]
+    run.run(checkpoint_every=1, sample_every=9, log_every=1)
+    card = export_model(run.out, tmp_path / "model", run.data, name="toy", version="1.0.0")
+    assert card.queryable == ("night",)
 
 
 def test_data_without_a_class_that_can_be_asked_for_are_refused(toy: SegmentationFolder, tmp_path: Path) -> None:
