@@ -64,7 +64,7 @@ class CocoSource:
         for path in self._files:
             data = load_coco(path)
             annotations, loose = self._annotations(path, data, findings)
-            locator = Locator(self.root, self._image_folders(path))
+            locator = Locator(self.root, [self.root / folder for folder in self._image_folders(path)])
             for image, records in self._images(path, data["images"], locator, findings).items():
                 if (first := read.setdefault(image, path)) != path:
                     detail = f"{first.name} lists it too, and its annotations in {path.name} are not read; merge both"

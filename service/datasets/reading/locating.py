@@ -19,9 +19,9 @@ class Locator:
     ``val/a.png`` is not taken for another ``a.png``.
     """
 
-    def __init__(self, root: Path, folders: Iterable[str | Path]) -> None:
+    def __init__(self, root: Path, folders: Iterable[Path]) -> None:
         self._root = root
-        self._folders = [root / folder for folder in dict.fromkeys(folders)]
+        self._folders = list(dict.fromkeys(folders))
 
     def find(self, name: str, *, folder: bool = False) -> Path | None:
         """The file of that name, or the folder; None if it is not in the dataset."""

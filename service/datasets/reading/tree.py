@@ -78,7 +78,7 @@ def inside(root: Path, name: str, *, folder: bool = False) -> Path | None:
     try:
         for path in (root / given, _in_any_form(root, given)):
             if path is not None and (path.is_dir() if folder else path.is_file()):
-                return path if _resolved_file(path).is_relative_to(_resolved(root)) else None
+                return path if _resolved_file(path).is_relative_to(_resolved(root.absolute())) else None
     except (OSError, ValueError, RuntimeError):
         pass
     return None
@@ -100,7 +100,7 @@ def _in_any_form(root: Path, name: str) -> Path | None:
 def _resolved_file(path: Path) -> Path:
     """The path without links and steps upwards; the folder's own is looked up once for all of its files."""
     plain = ".." not in path.parts and not path.is_symlink() and not path.is_dir()
-    return _resolved(path.parent) / path.name if plain else path.resolve()
+    return _resolved(path.parent.absolute()) / path.name if plain else path.resolve()
 
 
 @lru_cache(maxsize=1024)

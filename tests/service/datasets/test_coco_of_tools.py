@@ -127,6 +127,13 @@ def test_a_file_name_of_another_machine_is_found(tmp_path: Path, name: str) -> N
     assert np.array_equal(items["a"].labels, SQUARE)
 
 
+def test_a_dataset_is_the_same_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path / "set", coco([image(1, "D:\\images\\a.png")], [annotation()]))
+    monkeypatch.chdir(tmp_path)
+    items, report, _ = read(Path("set"))
+    assert (list(items), report.clean) == (["a"], True)
+
+
 def test_an_encoded_file_name_is_found(tmp_path: Path) -> None:
     text = coco([image(1, "a%20b%C3%BC.png")], [annotation()])
     items, _, _ = read(folder(tmp_path, text, "a bü.png", at="result.json"))

@@ -181,6 +181,14 @@ def test_names_of_labels_are_equal_in_any_normal_form(tmp_path: Path) -> None:
     assert whole(items)
 
 
+def test_a_dataset_is_the_same_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, **pictures("set/ds/images/a.jpg"), **{"set/ds/labels/a.txt": LABEL, "set/list.txt": "images/a.jpg"})
+    write(tmp_path, **{"set/data.yaml": f"path: ds\ntrain: ../list.txt\nval: images\n{NAMES}"})
+    monkeypatch.chdir(tmp_path)
+    _, report, _ = read(Path("set"))
+    assert (report.splits, report.clean) == ({"train": 1}, True)
+
+
 def test_hidden_files_of_a_mac_are_not_read(tmp_path: Path) -> None:
     write(tmp_path, **pictures("images/a.jpg"), **{"labels/a.txt": LABEL, "data.yaml": f"train: images\n{NAMES}"})
     write(tmp_path, **dict.fromkeys(("._data.yaml", "images/._a.jpg", "labels/._a.txt"), b"\0\5\x16\7 \xa0"))
