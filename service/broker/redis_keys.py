@@ -24,7 +24,9 @@ Runs:
 
     twinset:run-progress:{run}     hash     "done", "total", "note", "said" (unix time); "began",    1 day, or the end
                                             "began_with": time and items, for the rate
-    twinset:run-attempts:{run}     string   attempts begun and not taken back                        7 days, or the end
+    twinset:run-attempts:{run}     string   attempts that failed, or during which its process died   7 days, or the end
+                                            with nothing else in hand
+    twinset:run-begun:{run}        string   "1": an attempt began and has not ended                  7 days, or its end
     twinset:run-retry-later:{run}  string   "1": the sweeper does not send the run yet               the delay
 
 Tenants:
@@ -125,6 +127,16 @@ def run_progress(run: str) -> str:
 def run_attempts(run: str) -> str:
     """The attempts at a run."""
     return f"twinset:run-attempts:{run}"
+
+
+def run_begun(run: str) -> str:
+    """The mark of a run whose attempt has not ended."""
+    return f"twinset:run-begun:{run}"
+
+
+def run_error(run: str) -> str:
+    """What the last attempt of a run raised."""
+    return f"twinset:run-error:{run}"
 
 
 def run_retry_later(run: str) -> str:

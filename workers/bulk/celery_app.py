@@ -7,27 +7,14 @@ import logging
 from celery import Celery
 
 from service.broker.run_queue import RUN_TASK, run_celery_options
-from service.kit.run_kinds import RunKind
 from service.settings import Settings
-from workers.bulk.context import RunHandler
+from workers.bulk.alone import execute_alone
 from workers.bulk.execute import RunOutcome, execute_run, parse_run_id
+from workers.bulk.handlers import handlers
 from workers.bulk.worker import BulkWorker
 from workers.runtime.celery_options import worker_options
 
 logger = logging.getLogger(__name__)
-
-
-def handlers() -> dict[RunKind, RunHandler]:
-    """The handler of each kind of run."""
-    from workers.bulk.augment import cancel_augmentation, handle_augmentation
-    from workers.bulk.export import handle_export
-    from workers.bulk.import_dataset import handle_dataset
-
-    return {
-        RunKind.DATASET: RunHandler(handle_dataset),
-        RunKind.AUGMENTATION: RunHandler(handle_augmentation, cancel_augmentation),
-        RunKind.EXPORT: RunHandler(handle_export),
-    }
 
 
 def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
@@ -37,12 +24,16 @@ def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
     kinds = handlers()
 
     def execute(run: str) -> str:
-        """Executes one delivery of a run; returns its outcome."""
+        """Executes the run whose turn it is, or if none waits the one that the message names; returns its outcome."""
         run_id = parse_run_id(run)
         if run_id is None:
             logger.warning("dropped a message without a valid run id: run=%.80r", run)
             return RunOutcome.NOTHING_TO_DO.value
-        return execute_run(worker, run_id, kinds).value
+        if worker.shutdown.requested:
+            # what waits stays listed
+            return RunOutcome.RELEASED.value
+        with worker.hand.turn() as taken:
+            return execute_run(worker, run_id if taken is None else taken.name, kinds, alone=execute_alone).value
 
     app.task(execute, name=RUN_TASK, shared=False, acks_late=True, ignore_result=True)
     return app

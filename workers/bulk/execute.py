@@ -5,8 +5,10 @@ A run may be delivered any number of times, to any worker.
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -31,7 +33,8 @@ from workers.bulk.worker import BulkWorker
 from workers.runtime.lease_renewal import RenewedLease
 
 logger = logging.getLogger(__name__)
-_ATTEMPTS_TTL_S = 7 * 86_400
+_TTL_S = 7 * 86_400
+_ALONE_LATER_S = 2.0
 
 
 class RunOutcome(StrEnum):
@@ -46,10 +49,19 @@ class RunOutcome(StrEnum):
     FAILED = "failed, will be retried"
 
 
-def execute_run(worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler]) -> RunOutcome:
-    """Executes one delivery of a run. Never raises: an error ends the run, or the sweeper requeues it."""
+Alone = Callable[[BulkWorker, str], RunOutcome | None]
+"""Executes a delivery in a process of its own; None if it cannot be now."""
+
+
+def execute_run(
+    worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler], *, alone: Alone | None = None
+) -> RunOutcome:
+    """Executes one delivery of a run. Never raises: an error ends the run, or the sweeper requeues it.
+
+    ``alone`` executes a run that was in hand when its worker died; None in a process where a run is alone.
+    """
     try:
-        outcome, why = _deliver(worker, run, kinds)
+        outcome, why = _deliver(worker, run, kinds, alone)
     except StoreError as error:
         outcome, why = RunOutcome.FAILED, f"the store failed: {error.detail}"
     except Exception:
@@ -62,13 +74,20 @@ def execute_run(worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler
     return outcome
 
 
-def _deliver(worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler]) -> tuple[RunOutcome, str]:
+def _deliver(
+    worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler], alone: Alone | None
+) -> tuple[RunOutcome, str]:
     try:
         spec = worker.runs.read_spec(run)
     except UnknownRun as error:
         return RunOutcome.NOTHING_TO_DO, error.detail
     if worker.runs.read_summary(run) is not None:
         return RunOutcome.NOTHING_TO_DO, "it has ended"
+    if alone is not None and _died_with_its_worker(worker, run):
+        ended = alone(worker, run)
+        if ended is None:
+            retry_later(worker, run, _ALONE_LATER_S)
+        return ended or RunOutcome.LATER, "it was in hand when its worker died, and is executed alone"
     taken = worker.leases.take(run, 0)
     if taken is None:
         return RunOutcome.TAKEN, ""
@@ -79,17 +98,18 @@ def _deliver(worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler]) 
         if context.is_cancelled():
             return _cancel(context, kinds[spec.kind])
         try:
-            return _attempt(context, kinds[spec.kind], lease)
+            return _attempt(context, kinds[spec.kind], lease, alone=alone is None)
         finally:
             if lease.lost:
                 _clean_up_after_takeover(worker, run)
 
 
-def _attempt(context: RunContext, handler: RunHandler, lease: RenewedLease) -> tuple[RunOutcome, str]:
+def _attempt(context: RunContext, handler: RunHandler, lease: RenewedLease, *, alone: bool) -> tuple[RunOutcome, str]:
+    """One attempt. It counts if the handler raises, or if it is ``alone`` and its process dies."""
     worker, spec = context.worker, context.spec
-    number, limit = _count_attempt(worker, spec.run), worker.settings.max_chunk_attempts
+    limit = worker.settings.max_chunk_attempts
     metrics.ATTEMPTS.labels(spec.kind.value).inc()
-    if number > limit:
+    if _attempts(worker, spec.run) >= limit:
         return _end(
             context,
             Finished(
@@ -97,29 +117,28 @@ def _attempt(context: RunContext, handler: RunHandler, lease: RenewedLease) -> t
             ),
         )
     try:
-        ended = handler.handle(context)
+        with _begun(worker, spec.run, alone=alone):
+            ended = handler.handle(context)
     except RunReleased as released:
-        _uncount_attempt(worker, spec.run)
         if released.cancelled:
             return _cancel(context, handler)
         worker.renewer.release(lease)
         if worker.shutdown.requested:
-            worker.queue.send_run(spec.run)
+            worker.queue.send_run(spec.run, spec.tenant)
         return RunOutcome.RELEASED, ""
     except StoreError:
-        _uncount_attempt(worker, spec.run)
         raise
     except TwinsetError as error:
         # a retry would give the same
         return _end(context, Finished(JobState.FAILED, 0, reason=error.detail))
     except Exception as error:
+        number = _count_attempt(worker, spec.run)
         logger.exception("run=%s attempt %d failed", spec.run, number)
-        if number >= limit:
-            reason = f"failed after {limit} attempts; the last one: {type(error).__name__}: {error}"
+        if number >= limit or _raised_before(worker, spec.run, error):
+            reason = f"failed after {number} attempts; the last one: {type(error).__name__}: {error}"
             return _end(context, Finished(JobState.FAILED, 0, reason=reason))
         return RunOutcome.FAILED, f"{type(error).__name__}: {error}"
     if isinstance(ended, RetryLater):
-        _uncount_attempt(worker, spec.run)
         retry_later(worker, spec.run, ended.after_s)
         return RunOutcome.LATER, ""
     return _end(context, ended)
@@ -186,18 +205,71 @@ def retry_later(worker: BulkWorker, run: str, after_s: float) -> None:
         logger.debug("run=%s may be requeued early: %s", run, error)
 
 
+@contextmanager
+def _begun(worker: BulkWorker, run: str, *, alone: bool) -> Iterator[None]:
+    """Marks the run as begun until the block ends, whichever way but by the death of this process.
+
+    If it is ``alone`` here, the attempt counts before the block begins, and is taken back at its end.
+    """
+    try:
+        worker.redis.set(redis_keys.run_begun(run), "1", ex=_TTL_S)
+    except RedisError as error:
+        logger.debug("run=%s not marked as begun: %s", run, error)
+    if alone:
+        _count_attempt(worker, run)
+    try:
+        yield
+    finally:
+        if alone:
+            _uncount_attempt(worker, run)
+        try:
+            worker.redis.delete(redis_keys.run_begun(run))
+        except RedisError as error:
+            logger.debug("run=%s stays marked as begun: %s", run, error)
+
+
+def _died_with_its_worker(worker: BulkWorker, run: str) -> bool:
+    """Whether an attempt began that has not ended, and that no worker is at."""
+    try:
+        return bool(worker.redis.exists(redis_keys.run_begun(run))) and not worker.leases.live(run)
+    except RedisError:
+        return False
+
+
+def _attempts(worker: BulkWorker, run: str) -> int:
+    """The attempts that count."""
+    try:
+        return int(worker.redis.get(redis_keys.run_attempts(run)) or 0)
+    except RedisError:
+        return 0
+
+
+def _raised_before(worker: BulkWorker, run: str, error: Exception) -> bool:
+    """Whether the attempt before raised the same, so that another would too.
+
+    Errors of the machine do not count: disks are emptied, and connections come back.
+    """
+    if isinstance(error, (OSError, MemoryError, RedisError)):
+        return False
+    raised = hashlib.sha256(f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace")).hexdigest()
+    try:
+        return worker.redis.set(redis_keys.run_error(run), raised, ex=_TTL_S, get=True) == raised
+    except RedisError:
+        return False
+
+
 def _count_attempt(worker: BulkWorker, run: str) -> int:
-    """Counts an attempt before it begins, so that one which kills its worker is counted too. Returns its number."""
+    """Counts an attempt, and returns how many count."""
     try:
         number = int(worker.redis.incr(redis_keys.run_attempts(run)))
-        worker.redis.expire(redis_keys.run_attempts(run), _ATTEMPTS_TTL_S)
+        worker.redis.expire(redis_keys.run_attempts(run), _TTL_S)
         return number
     except RedisError:
         return 1
 
 
 def _uncount_attempt(worker: BulkWorker, run: str) -> None:
-    """Uncounts an attempt that ended through no fault of the run."""
+    """Takes back an attempt that has ended."""
     try:
         worker.redis.decr(redis_keys.run_attempts(run))
     except RedisError as error:
@@ -208,7 +280,8 @@ def _forget_live_state(worker: BulkWorker, run: str) -> None:
     forget_progress(worker.live_state, run)
     worker.leases.forget(run)
     try:
-        worker.redis.delete(redis_keys.run_attempts(run), redis_keys.run_retry_later(run))
+        names = (redis_keys.run_attempts, redis_keys.run_begun, redis_keys.run_error, redis_keys.run_retry_later)
+        worker.redis.delete(*(name(run) for name in names))
     except RedisError as error:
         logger.debug("run=%s live state not deleted: %s", run, error)
 

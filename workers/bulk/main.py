@@ -11,6 +11,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 from workers.runtime.metrics_server import add_metrics_arguments
 
@@ -50,16 +51,26 @@ def _run(options: argparse.Namespace) -> int:
     from celery import signals
 
     from service.settings import get_settings
+    from workers.bulk.alone import execute_alone
     from workers.bulk.celery_app import create_bulk_app
+    from workers.bulk.execute import execute_run
+    from workers.bulk.handlers import handlers
     from workers.bulk.metrics import BulkCollector
     from workers.bulk.sweeper import RunSweeper
     from workers.bulk.worker import open_bulk_worker
     from workers.maintenance.webhook_sender import WebhookSender
+    from workers.runtime.hand import ExtraThreads
     from workers.runtime.metrics_server import serve_metrics
 
     settings = get_settings()
     worker = open_bulk_worker(settings)
     app = create_bulk_app(settings, worker)
+    extra = ExtraThreads(
+        "extra",
+        worker.hand,
+        partial(execute_run, worker, kinds=handlers(), alone=execute_alone),
+        lambda: worker.shutdown.requested,
+    )
     sweeper = RunSweeper(worker)
     sender = WebhookSender(worker)
 
@@ -77,12 +88,14 @@ def _run(options: argparse.Namespace) -> int:
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
     logger.info("bulk worker %s: %d runs at once, store %s", worker.name, settings.bulk_threads, settings.store_url)
+    extra.start()
     sweeper.start()
     sender.start()
     try:
         celery_worker.start()
     finally:
         worker.shutdown.request()
+        extra.stop()
         sweeper.stop()
         sender.stop()
         worker.close()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from service.broker import redis_keys
 from service.broker.run_queue import RUN_QUEUE
+from service.broker.turns import Flow
 from service.errors import BrokerUnavailable, TwinsetError, UnknownRun
 from service.kit.run_kinds import RunKind, kind_of
 from service.store import run_keys
@@ -23,7 +23,7 @@ from workers.runtime.periodic_task import PeriodicTask
 
 logger = logging.getLogger(__name__)
 _LEADER_LOCK = redis_keys.leader("run-sweeper")
-_MAX_MESSAGES_READ = 2000
+_MAX_MESSAGES_AT_ONCE = 1000
 _OPEN_INTERVAL_S = 1.0
 _MAX_REMOVED = 2000
 _NEVER_WRITTEN_AFTER = timedelta(hours=1)
@@ -37,6 +37,7 @@ class RunSweeper(PeriodicTask):
     retention: RunRetention | None = None
     leftovers: RunLeftovers | None = None
     _open: bool = False
+    _tenants: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.worker.settings
@@ -64,61 +65,79 @@ class RunSweeper(PeriodicTask):
         metrics.SWEEPS.inc()
         runs = list(self.worker.runs.open_runs())
         self._open = bool(runs)
-        queued = self._queued() if runs else set()
+        self._replace_lost_messages()
+        waiting = self._waiting(runs)
         for run in runs:
             if not self._should_continue():
                 break
-            self._reconcile(run, queued)
+            # a long queue costs no reads of the store
+            if run not in waiting:
+                with self._contained(f"run={run}", "reconciled"):
+                    self._reconcile(run)
         self._retention.delete_expired(self._should_continue)
         self._leftovers.remove(self._should_continue)
         for run in list(self.worker.runs.deleted_runs()):
             if not self._should_continue():
                 break
-            # a worker that still executes the run would write to it during the removal
-            if self.worker.leases.live(run) or (
-                kind_of(run) is RunKind.AUGMENTATION and not delete_jobs(self.worker, run)
-            ):
-                continue
-            if self.worker.runs.remove(run, max_objects=_MAX_REMOVED):
-                metrics.REMOVED.labels(str(kind_of(run))).inc()
-                logger.info("run=%s is deleted", run)
+            with self._contained(f"run={run}", "completely deleted"):
+                # a worker that still executes the run would write to it during the removal
+                if self.worker.leases.live(run) or (
+                    kind_of(run) is RunKind.AUGMENTATION and not delete_jobs(self.worker, run)
+                ):
+                    continue
+                if self.worker.runs.remove(run, max_objects=_MAX_REMOVED):
+                    metrics.REMOVED.labels(str(kind_of(run))).inc()
+                    logger.info("run=%s is deleted", run)
         return True
 
-    def _reconcile(self, run: str, queued: set[str]) -> None:
-        """Requeues the run unless it is queued, held or waiting; cleans it up if it has ended."""
+    def _reconcile(self, run: str) -> None:
+        """Requeues a run that is not queued, unless it is held or to come later; cleans it up if it has ended."""
         worker, repository = self.worker, self.worker.runs
         try:
             summary = repository.read_summary(run)
             if summary is not None:
                 clean_up_run(repository, summary)
                 return
-            if run in queued or worker.leases.live(run):
+            if worker.leases.live(run):
                 return
             if worker.redis.exists(redis_keys.run_retry_later(run)) and not repository.is_cancelled(run):
                 return
-            repository.read_spec(run)
-            worker.queue.send_run(run)
+            worker.queue.send_run(run, repository.read_spec(run).tenant)
             metrics.REQUEUED.labels(str(kind_of(run))).inc()
         except UnknownRun:
             self._delete_if_never_written(run)
         except BrokerUnavailable as error:
             logger.warning("%s", error.detail)
-        except TwinsetError as error:
-            logger.warning("run=%s not reconciled: %s", run, error.detail)
 
     def _delete_if_never_written(self, run: str) -> None:
-        """Deletes the open run's entry if its spec was not written within an hour."""
+        """Deletes the open run, and what was stored for it, if its spec was not written within an hour."""
         info = self.worker.store.head(run_keys.open_run(run))
         if info is not None and info.modified < datetime.now(UTC) - _NEVER_WRITTEN_AFTER:
-            self.worker.store.delete(run_keys.open_run(run))
+            self.worker.runs.abandon(run)
 
-    def _queued(self) -> set[str]:
-        """The runs in the first 2000 messages of the queue. A run that is queued twice is executed only once."""
-        found = set()
-        for message in self.worker.redis.lrange(RUN_QUEUE, 0, _MAX_MESSAGES_READ):
-            try:
-                _, arguments, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
-                found.add(str(arguments["run"]))
-            except (ValueError, KeyError, TypeError):
-                continue
-        return found
+    def _waiting(self, runs: Sequence[str]) -> set[str]:
+        """Those of ``runs`` that wait in the queue. Raises RedisError if Redis fails."""
+        self._tenants = {run: tenant for run in runs if (tenant := self._tenant(run)) is not None}
+        by_tenant: dict[str, list[str]] = {}
+        for run, tenant in self._tenants.items():
+            by_tenant.setdefault(tenant, []).append(run)
+        turns = self.worker.hand.turns
+        return {run for tenant, some in by_tenant.items() for run in turns.waiting(Flow(tenant, RUN_QUEUE), some)}
+
+    def _tenant(self, run: str) -> str | None:
+        """The run's tenant, read once; None if it cannot be told."""
+        if run in self._tenants:
+            return self._tenants[run]
+        try:
+            spec = self.worker.runs.stored_spec(run)
+        except TwinsetError:
+            return None
+        return None if spec is None else spec.tenant
+
+    def _replace_lost_messages(self) -> None:
+        """Sends a message for each run that waits without one: a worker that dies takes along those it has read."""
+        try:
+            for turn in self.worker.hand.turns.without_message(_MAX_MESSAGES_AT_ONCE):
+                self.worker.queue.send_run(turn.name, turn.flow.tenant)
+        except BrokerUnavailable as error:
+            logger.warning("%s", error.detail)

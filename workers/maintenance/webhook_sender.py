@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -51,8 +52,11 @@ logger = logging.getLogger(__name__)
 _LEADER_LOCK = redis_keys.leader("webhook-sender")
 _MAX_CHECKED_PER_RUN = 1000
 _CHECKED_PER_LOCK_RENEWAL = 100
-_MAX_CONCURRENCY = 32
+_MAX_CONCURRENCY = 64
 _MAX_CONCURRENCY_PER_RECEIVER = 4
+"""Attempts at a time of one tenant's webhooks to one receiver."""
+_MAX_WAITING_PER_TENANT = 500
+_RETRY_AFTER_FULL_LANE = timedelta(seconds=10)
 _RETRY_AFTER_STORE_ERROR = timedelta(minutes=1)
 """Delay until a webhook is checked again after its status could not be read or written."""
 _WARNING_INTERVAL_S = 300.0
@@ -105,7 +109,10 @@ class WebhookSender(PeriodicTask):
         self._store = self.worker.repository.store
         self._outbox = Outbox(self._store)
         self._pool = KeyedPool(
-            "webhooks", max_threads=_MAX_CONCURRENCY, max_threads_per_key=_MAX_CONCURRENCY_PER_RECEIVER
+            "webhooks",
+            max_threads=_MAX_CONCURRENCY,
+            max_threads_per_key=_MAX_CONCURRENCY_PER_RECEIVER,
+            max_waiting_per_lane=_MAX_WAITING_PER_TENANT,
         )
         interval_s = self.worker.settings.sweep_interval_s
         super().__init__(
@@ -142,14 +149,16 @@ class WebhookSender(PeriodicTask):
         to_check = [
             subject for subject in pending if self._later.get(subject, now) <= now and subject not in self._pool
         ]
-        # oldest first: after their letter, ids sort newest first
+        # after their letter, ids sort newest first
         to_check.sort(key=lambda subject: subject[1:], reverse=True)
-        checked = prefetch(self._check, to_check[:_MAX_CHECKED_PER_RUN])
+        checked = prefetch(self._check, islice(_from_both_ends(to_check), _MAX_CHECKED_PER_RUN))
         for number, (subject, due) in enumerate(checked, start=1):
             if self._stop.is_set() or (number % _CHECKED_PER_LOCK_RENEWAL == 0 and not self._leader_lock.acquire()):
                 break
-            if due is not None:
-                self._pool.add(_receiver(due.subject), subject, partial(self._deliver, due, keys))
+            if due is not None and not self._pool.add(
+                due.subject.tenant, _receiver(due.subject), subject, partial(self._deliver, due, keys)
+            ):
+                self._later[subject] = now + _RETRY_AFTER_FULL_LANE
         return True
 
     def wait(self, timeout_s: float) -> bool:
@@ -181,8 +190,9 @@ class WebhookSender(PeriodicTask):
             logger.info("%s has a pending webhook but no spec: %s", named(pending), error.detail)
             self._drop(pending)
             return None
-        except TwinsetError as error:
-            logger.warning("%s webhook not checked: %s", named(pending), error.detail)
+        except Exception as error:
+            with self._contained(named(pending), "checked for its webhook"):
+                raise error
             self._later[pending] = self.now() + _RETRY_AFTER_STORE_ERROR
             return None
         if so_far.next_at is not None and so_far.next_at > self.now():
@@ -277,8 +287,14 @@ class WebhookSender(PeriodicTask):
             logger.warning("%s webhook not removed from the outbox: %s", named(subject), error.detail)
 
 
+def _from_both_ends(subjects: Sequence[str]) -> Iterator[str]:
+    """The oldest, the newest, the second oldest, ...: no neighbour's thousands, old or new, keep one from its turn."""
+    last = len(subjects) - 1
+    return (subjects[number // 2 if number % 2 == 0 else last - number // 2] for number in range(len(subjects)))
+
+
 def _receiver(subject: Subject) -> str:
-    """The receiver's origin: the pool's key. Only this part of the URL is logged, for the rest may be secret."""
+    """The receiver's origin: a key of the tenant's lane. Only this part of the URL is logged; more may be secret."""
     try:
         target: CallbackTarget = parse_target(subject.callback.url, private_allowed=True)
     except UrlRefused:

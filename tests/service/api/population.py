@@ -33,8 +33,8 @@ from tests.service.api.support import (
     settings_for,
 )
 from tests.service.masks.support import pillow_file, stripes
-from workers.bulk.celery_app import handlers
 from workers.bulk.execute import execute_run
+from workers.bulk.handlers import handlers
 from workers.bulk.worker import open_bulk_worker
 
 MASK = pillow_file(stripes(64))

@@ -24,8 +24,8 @@ from service.settings import Settings
 from service.store import ObjectStore, open_store
 from tests.service.api.support import NotingQueue, register
 from tests.service.api.support import card as a_card
-from workers.bulk.celery_app import handlers
 from workers.bulk.execute import RunOutcome, execute_run
+from workers.bulk.handlers import handlers
 from workers.bulk.worker import BulkWorker, open_bulk_worker
 
 Start = Callable[..., "subprocess.Popen[bytes]"]

@@ -26,8 +26,8 @@ from service.store import ObjectStore, keys
 from tests.service.api.support import NotingQueue, mask_card, register
 from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from tests.workers.bulk.test_exports import NAMES, files, unpacked
-from workers.bulk.celery_app import handlers
 from workers.bulk.execute import RunOutcome, execute_run
+from workers.bulk.handlers import handlers
 from workers.bulk.worker import BulkWorker, open_bulk_worker
 
 Execute = Callable[[str], RunOutcome]

@@ -19,9 +19,9 @@ from tests.breaking import FailsAfter
 from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from tests.workers.bulk.test_execute import DONE, accepted, kinds
 from tests.workers.bulk.test_exports import files
-from workers.bulk.celery_app import handlers
 from workers.bulk.context import Finished, RunContext, RunReleased
 from workers.bulk.execute import RunOutcome, execute_run
+from workers.bulk.handlers import handlers
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 

@@ -27,8 +27,8 @@ from tests.service.api.support import NotingQueue, mask_card, register
 from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar
 from tests.workers.bulk.test_augmentations import paint
 from tests.workers.bulk.test_exports import NAMES
-from workers.bulk.celery_app import handlers
 from workers.bulk.execute import execute_run
+from workers.bulk.handlers import handlers
 from workers.bulk.worker import BulkWorker
 
 
@@ -108,7 +108,7 @@ def test_a_dataset_is_pushed_listed_shown_and_deleted(url: str, scenes: Path, sa
     assert run(["datasets", "list"]) == 0
     assert "scenes@1" in said()
     (scenes / "images" / "scene3.png").write_bytes(b"no picture")
-    assert run(["datasets", "push", "scenes", str(scenes)]) == 0
+    assert run(["datasets", "push", "scenes", str(scenes)]) == 1
     told = said()
     assert "scenes@2" in told
     assert "7 pairs" in told

@@ -21,8 +21,8 @@ from service.runs.repository import RunRepository
 from service.store import ObjectStore
 from tests.service.api.support import finish
 from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
-from workers.bulk.celery_app import handlers
 from workers.bulk.execute import RunOutcome, execute_run
+from workers.bulk.handlers import handlers
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
+from service.broker import redis_keys
 from service.broker.run_queue import RUN_QUEUE, RunQueue
 from service.errors import SettingsError, StoreUnavailable
 from service.kit.run_kinds import RunKind
@@ -29,9 +30,9 @@ from tests.workers.bulk.test_augmentations import ask, execute_until_ended
 from tests.workers.bulk.test_cleanup import break_at_the_third_shard
 from tests.workers.bulk.test_execute import DONE, accepted, kinds
 from tests.workers.bulk.test_exports import NAMES
-from workers.bulk.celery_app import handlers
 from workers.bulk.context import Finished, RetryLater, RunContext
 from workers.bulk.execute import RunOutcome, execute_run
+from workers.bulk.handlers import handlers
 from workers.bulk.metrics import BulkCollector
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
@@ -182,7 +183,7 @@ def test_running_runs_queue_and_sweeps_are_counted(
         queue.send_run(spec.run)
     queue.close()
     assert page(port)["twinset_bulk_queue_runs",] == 3
-    worker.redis.delete(RUN_QUEUE)
+    worker.redis.delete(RUN_QUEUE, redis_keys.turns("runs"), redis_keys.waiting(RUN_QUEUE, spec.tenant))
     lost = accepted(worker, RunKind.DATASET)
     sweeper = RunSweeper(worker)
     assert sweeper.run_once()

@@ -9,7 +9,7 @@ from workers.runtime.keyed_pool import KeyedPool
 
 
 def test_every_task_runs_once_and_no_key_and_no_pool_has_more_threads_than_allowed() -> None:
-    pool = KeyedPool("test", max_threads=5, max_threads_per_key=2)
+    pool = KeyedPool("test", max_threads=20, max_threads_per_key=2)
     lock = threading.Lock()
     running: dict[str, int] = {}
     widest: dict[str, int] = {}
@@ -27,25 +27,25 @@ def test_every_task_runs_once_and_no_key_and_no_pool_has_more_threads_than_allow
 
     keys = [f"{group}{number}" for number in range(20) for group in "abcde"]
     for key in keys:
-        pool.add(key[0], key, lambda key=key: work(key[0], key))
+        pool.add("lane", key[0], key, lambda key=key: work(key[0], key))
     assert pool.wait(20)
     assert sorted(done) == sorted(keys)
-    assert widest.pop("all") == 5
+    assert widest.pop("all") == 10
     assert max(widest.values()) <= 2
     meeting = threading.Barrier(2)
     for number in range(2):
-        pool.add("a", f"meets {number}", lambda: meeting.wait(10))
+        pool.add("lane", "a", f"meets {number}", lambda: meeting.wait(10))
     assert pool.wait(20)
     assert not meeting.broken, "a key may have two threads at once"
 
 
 def test_a_key_whose_tasks_hang_does_not_delay_the_others() -> None:
-    pool = KeyedPool("test", max_threads=3, max_threads_per_key=2)
+    pool = KeyedPool("test", max_threads=6, max_threads_per_key=2)
     hold, done = threading.Event(), []
     for number in range(5):
-        pool.add("slow", f"slow{number}", lambda: hold.wait(20) and done.append("slow"))
+        pool.add("lane", "slow", f"slow{number}", lambda: hold.wait(20) and done.append("slow"))
     for number in range(5):
-        pool.add("quick", f"quick{number}", lambda: done.append("quick"))
+        pool.add("lane", "quick", f"quick{number}", lambda: done.append("quick"))
     deadline = time.monotonic() + 10
     while done.count("quick") < 5:
         assert time.monotonic() < deadline
@@ -66,10 +66,10 @@ def test_a_task_is_known_until_it_has_ended_and_can_be_dropped_before_it_begins(
         hold.wait(20)
         done.append("first")
 
-    pool.add("a", "first", first)
+    pool.add("lane", "a", "first", first)
     assert begun.wait(20)
-    pool.add("a", "first", lambda: done.append("the same once more"))
-    pool.add("a", "second", lambda: done.append("second"))
+    pool.add("lane", "a", "first", lambda: done.append("the same once more"))
+    pool.add("lane", "a", "second", lambda: done.append("second"))
     assert "first" in pool
     assert "second" in pool
     pool.drop_waiting()
@@ -87,10 +87,47 @@ def test_a_task_that_fails_affects_no_other() -> None:
     def fail() -> None:
         raise RuntimeError("the test says so")
 
-    pool.add("a", "fails", fail)
-    pool.add("a", "goes on", lambda: done.append("goes on"))
+    pool.add("lane", "a", "fails", fail)
+    pool.add("lane", "a", "goes on", lambda: done.append("goes on"))
     assert pool.wait(20)
     assert done == ["goes on"]
-    pool.add("a", "fails", lambda: done.append("a second time"))
+    pool.add("lane", "a", "fails", lambda: done.append("a second time"))
     assert pool.wait(20)
     assert done == ["goes on", "a second time"]
+
+
+def test_a_lane_of_keys_that_hang_leaves_threads_to_other_lanes() -> None:
+    pool = KeyedPool("test", max_threads=8, max_threads_per_key=2)
+    hold, lock = threading.Event(), threading.Lock()
+    running: dict[str, int] = {}
+
+    def hang(lane: str) -> None:
+        with lock:
+            running[lane] = running.get(lane, 0) + 1
+        hold.wait(20)
+
+    widest = {}
+    for lane, expected in (("acme", 4), ("birch", 2), ("cedar", 1), ("dogwood", 1), ("elm", 0)):
+        for number in range(40):
+            assert pool.add(lane, f"receiver {number}", f"{lane} {number}", lambda lane=lane: hang(lane))
+        deadline = time.monotonic() + 5
+        while running.get(lane, 0) < expected and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(0.02)
+        widest[lane] = running.get(lane, 0)
+    assert widest == {"acme": 4, "birch": 2, "cedar": 1, "dogwood": 1, "elm": 0}
+    hold.set()
+    assert pool.wait(20)
+    assert running == dict.fromkeys(widest, 40)
+
+
+def test_a_lanes_queue_is_bounded_and_no_other_lane_is_refused() -> None:
+    pool = KeyedPool("test", max_threads=2, max_threads_per_key=1, max_waiting_per_lane=3)
+    hold = threading.Event()
+    accepted = [pool.add("acme", "a", str(number), lambda: hold.wait(20)) for number in range(6)]
+    assert accepted.count(True) in (3, 4), "one runs, and three wait"
+    assert not accepted[-1]
+    assert pool.add("acme", "a", "0", lambda: None), "what waits or runs is not refused"
+    assert pool.add("birch", "b", "another", lambda: None)
+    hold.set()
+    assert pool.wait(20)
