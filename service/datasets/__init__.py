@@ -5,6 +5,7 @@
     components          the objects of a mask
     rle                 COCO's run-length encodings
     outlines            the borders of objects as polygons, exact to the pixel
+    patches             the pixels of one object within a box, and what all objects of an image may cost
     filling             polygons as pixels, by the rules of the tools that read them
     statistics          class frequencies, co-occurrence, sizes and positions
     statistics_values   the values of these statistics

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.datasets.patches import EMPTY, FillBudget, Patch
+
 _FEW = 100
+_MAX_RUNS = 4_000_000
+"""More than the runs of any object that is drawn, and few enough for memory."""
 _MAX_GROUPS = 7
 """35 bits: more than the run of any allowed mask."""
 
@@ -46,13 +50,25 @@ def encode_regions(regions: np.ndarray, count: int) -> list[np.ndarray]:
     return runs
 
 
-def decode(runs: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The mask ``(H, W)`` bool of the runs. Raises :class:`RleInvalid` unless they cover its pixels exactly."""
+def decode(runs: np.ndarray, height: int, width: int, budget: FillBudget | None = None) -> Patch:
+    """The object of the runs in an image of this size.
+
+    Raises :class:`RleInvalid` unless they cover its pixels exactly, and ValueError beyond the ``budget``.
+    """
     runs = np.asarray(runs, dtype=np.int64)
     if runs.ndim != 1 or (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
         raise RleInvalid(f"its runs do not cover the {width} x {height} pixels of its image exactly")
-    ones = np.arange(len(runs)) % 2 == 1
-    return np.repeat(ones, runs).reshape(width, height).T
+    ends = np.cumsum(runs)
+    starts = (ends - runs)[1::2][runs[1::2] > 0]
+    if not starts.size:
+        return EMPTY
+    left, right = int(starts[0]) // height, int(ends[1::2][runs[1::2] > 0][-1] - 1) // height + 1
+    (budget or FillBudget()).spend((right - left) * height + len(runs))
+    # only the columns of the object are written out
+    first, last = left * height, right * height
+    inside = np.clip(ends, first, last) - np.clip(ends - runs, first, last)
+    columns = np.repeat(np.arange(len(runs)) % 2 == 1, inside).reshape(right - left, height)
+    return Patch(0, left, columns.T)
 
 
 def compress(runs: np.ndarray) -> str:
@@ -91,6 +107,8 @@ def _compress_many(runs: np.ndarray) -> str:
 
 def decompress(text: str) -> np.ndarray:
     """The runs of COCO's compressed string. Raises :class:`RleInvalid` for a malformed one."""
+    if len(text) > _MAX_RUNS:
+        raise RleInvalid(f"its counts have {len(text)} characters; the limit is {_MAX_RUNS}")
     try:
         characters = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     except UnicodeEncodeError:
@@ -118,6 +136,8 @@ def as_runs(counts: object) -> np.ndarray:
         # Python's text of bytes, which tools write that forget to decode them; no count has the character '
         quoted = len(counts) > 2 and counts.startswith(("b'", 'b"')) and counts[-1] == counts[1]
         return decompress(counts[2:-1].replace("\\\\", "\\") if quoted else counts)
+    if isinstance(counts, Sequence) and len(counts) > _MAX_RUNS:
+        raise RleInvalid(f"its counts are {len(counts)} runs; the limit is {_MAX_RUNS}")
     if isinstance(counts, Sequence) and all(
         isinstance(run, (int, float)) and 0 <= run < 1 << 35 and run == int(run) for run in counts
     ):

@@ -13,6 +13,7 @@ import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.filling import fill_coco
+from service.datasets.patches import FillBudget, Patch
 from service.datasets.reading.coco_files import coco_files, coco_id, load_coco, read_categories, with_outlines
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
@@ -155,11 +156,11 @@ class CocoSource:
                     f"the file is {width} x {height} px, but listed with {sides[0]} x {sides[1]}: its annotations are "
                     f"of another size; list it with its own size, and scale them.{turned}",
                 )
-        return paint(
-            (self._object(annotation, height, width) for annotation in annotations), height, width, self._background
-        )
+        budget = FillBudget()
+        painted = (self._object(annotation, height, width, budget) for annotation in annotations)
+        return paint(painted, height, width, self._background)
 
-    def _object(self, annotation: dict[str, Any], height: int, width: int) -> PaintedObject:
+    def _object(self, annotation: dict[str, Any], height: int, width: int, budget: FillBudget) -> PaintedObject:
         number = annotation.get("id")
         label = self._labels.get(coco_id(annotation.get("category_id")))
         if label is None:
@@ -168,10 +169,10 @@ class CocoSource:
                 f"annotation {number} has the category {annotation.get('category_id')!r:.40}, which is not listed",
             )
         try:
-            mask = _mask(annotation.get("segmentation"), height, width)
+            pixels = _pixels(annotation.get("segmentation"), height, width, budget)
         except (RleInvalid, ValueError) as error:
             raise EntryFault("bad_annotation", f"annotation {number}: {error}") from None
-        return PaintedObject(mask, label, single=not annotation.get("iscrowd") and label != IGNORE)
+        return PaintedObject(pixels, label, single=not annotation.get("iscrowd") and label != IGNORE)
 
     def _image_folders(self, path: Path) -> list[str]:
         """The folders that may hold the images, relative to the root: beside the file, or named after it."""
@@ -181,14 +182,14 @@ class CocoSource:
         return [f"{folder}/" for folder in folders]
 
 
-def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+def _pixels(segmentation: Any, height: int, width: int, budget: FillBudget) -> Patch:
     if isinstance(segmentation, dict):
         if segmentation.get("size") != [height, width]:
             raise RleInvalid(f"its size is {str(segmentation.get('size'))[:40]}, its image's [{height}, {width}]")
-        return decode(as_runs(segmentation.get("counts")), height, width)
+        return decode(as_runs(segmentation.get("counts")), height, width, budget)
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError("it has no segmentation; a box alone is not a mask")
-    return fill_coco([_polygon(part, height, width) for part in segmentation], height, width)
+    return fill_coco([_polygon(part, height, width) for part in segmentation], height, width, budget)
 
 
 def _polygon(part: Any, height: int, width: int) -> np.ndarray:

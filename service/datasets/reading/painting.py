@@ -7,16 +7,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.datasets.patches import Patch
 from service.datasets.reading.entry import Annotation
 
 
 @dataclass(frozen=True)
 class PaintedObject:
-    """An object: its pixels ``(H, W)`` bool, its class index, and whether it is a single object and not a crowd."""
+    """An object: its pixels, its class index, and whether it is a single object and not a crowd."""
 
-    mask: np.ndarray
+    pixels: Patch
     label: int
     single: bool = True
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """An object with eight pixels in a byte, as all objects of an image are in memory at once."""
+
+    area: int
+    top: int
+    left: int
+    shape: tuple[int, int]
+    bits: np.ndarray
+    label: int
+    single: bool
+
+    def patch(self) -> Patch:
+        count = self.shape[0] * self.shape[1]
+        mask = np.unpackbits(self.bits, count=count).reshape(self.shape).view(bool)
+        return Patch(self.top, self.left, mask)
 
 
 def paint(painted: Iterable[PaintedObject], height: int, width: int, background: int) -> Annotation:
@@ -24,23 +43,26 @@ def paint(painted: Iterable[PaintedObject], height: int, width: int, background:
 
     Objects are consumed one at a time; only the bounding box of each is stored until all are known.
     """
-    objects = [boxed for one in painted if (boxed := _boxed(one)) is not None]
+    objects = [packed for one in painted if (packed := _packed(one)) is not None]
     labels = np.full((height, width), background, dtype=np.uint8)
     instances = np.zeros((height, width), dtype=np.int32)
     covered = np.zeros((height, width), dtype=bool)
     overlap = 0
-    for number, (_, box, mask, label, single) in enumerate(sorted(objects, key=lambda entry: -entry[0]), start=1):
+    for number, one in enumerate(sorted(objects, key=lambda packed: -packed.area), start=1):
+        patch = one.patch()
+        box, mask = patch.box, patch.mask
         overlap += int(np.count_nonzero(mask & covered[box]))
         covered[box] |= mask
-        labels[box][mask] = label
-        instances[box][mask] = number if single else 0
+        labels[box][mask] = one.label
+        instances[box][mask] = number if one.single else 0
     return Annotation(labels, instances, overlap)
 
 
-def _boxed(one: PaintedObject) -> tuple[int, tuple[slice, slice], np.ndarray, int, bool] | None:
-    """The area, bounding box and pixels of an object, its label and ``single``; None for an object without pixels."""
-    rows, columns = np.flatnonzero(one.mask.any(axis=1)), np.flatnonzero(one.mask.any(axis=0))
-    if not rows.size:
+def _packed(one: PaintedObject) -> _Packed | None:
+    """The object as it is stored; None without pixels."""
+    patch = one.pixels.trimmed()
+    if patch is None:
         return None
-    box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    return int(np.count_nonzero(one.mask)), box, one.mask[box].copy(), one.label, one.single
+    height, width = patch.mask.shape
+    area = int(np.count_nonzero(patch.mask))
+    return _Packed(area, patch.top, patch.left, (height, width), np.packbits(patch.mask), one.label, one.single)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.filling import fill_with_border
+from service.datasets.patches import FillBudget
 from service.datasets.reading.class_lists import class_list, read_colour
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
@@ -21,8 +23,8 @@ from service.datasets.reading.yolo_files import YoloImages, describe, label_file
 from service.datasets.splits import known_split
 from service.errors import InvalidDataset
 
-_MAX_LABEL_BYTES = 64 << 20
-_MAX_CORNERS = 1_000_000
+_MAX_LABEL_BYTES = 16 << 20
+_MAX_LINE_CHARS = 4_000_000
 
 
 class YoloSource:
@@ -113,15 +115,22 @@ class YoloSource:
             text = read_text(label, _MAX_LABEL_BYTES)
         except InvalidDataset as error:
             raise EntryFault("bad_annotation", error.detail) from None
-        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        painted = (self._object(number, line, height, width) for number, line in lines)
+        budget = FillBudget()
+        lines = ((number, line) for number, line in enumerate(io.StringIO(text), start=1) if line.strip())
+        painted = (self._object(number, line, height, width, budget) for number, line in lines)
         return paint(painted, height, width, self._background)
 
-    def _object(self, number: int, line: str, height: int, width: int) -> PaintedObject:
+    def _object(self, number: int, line: str, height: int, width: int, budget: FillBudget) -> PaintedObject:
+        if len(line) > _MAX_LINE_CHARS:
+            raise EntryFault(
+                "bad_annotation",
+                f"line {number} of its labels has {len(line)} characters; the limit is {_MAX_LINE_CHARS}. Draw the "
+                "outline with fewer corners",
+            )
         parts = line.split()
         if len(parts) == 5:
             raise EntryFault("bad_annotation", f"line {number} of its labels is a box; segmentation needs polygons")
-        if len(parts) < 7 or len(parts) % 2 == 0 or len(parts) > _MAX_CORNERS:
+        if len(parts) < 7 or len(parts) % 2 == 0:
             raise EntryFault(
                 "bad_annotation",
                 f"line {number} of its labels is not a class and at least 3 corners: class x1 y1 x2 y2 x3 y3 ...",
@@ -143,7 +152,10 @@ class YoloSource:
                 f"line {number} of its labels has class {index}; there are 0 to {len(self._labels) - 1}",
             )
         polygon = np.array(corners).reshape(-1, 2) * [width, height]
-        return PaintedObject(fill_with_border(polygon, height, width), self._labels[index])
+        try:
+            return PaintedObject(fill_with_border(polygon, height, width, budget), self._labels[index])
+        except ValueError as error:
+            raise EntryFault("bad_annotation", f"line {number} of its labels: {error}") from None
 
 
 def _index(text: str) -> int:

@@ -9,7 +9,6 @@
     splitting     the draw of splits by source mask
     names         safe file names
     images        image files copied or encoded
-    mask_iou      how much of an object a format preserves
     manifest      manifest.jsonl, one line per item
     card, about   README.md: the set's origin, licences, use and limits, and the information it needs
     skipped       the items that an export skipped, by reason

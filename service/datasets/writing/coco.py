@@ -13,8 +13,8 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.components import Regions
 from service.datasets.filling import fill_coco
 from service.datasets.outlines import polygons
+from service.datasets.patches import UNBOUNDED, FillBudget
 from service.datasets.rle import compress, encode, encode_regions
-from service.datasets.writing.mask_iou import iou
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
@@ -118,8 +118,8 @@ class CocoWriter:
         height, width = regions.map.shape
         outlines = polygons(regions.map, len(regions))
         scores = [
-            iou(fill_coco(parts, height, width), regions.map == number)
-            for number, parts in enumerate(outlines, start=1)
+            fill_coco(parts, height, width, FillBudget(UNBOUNDED)).iou(regions.map, number, area)
+            for number, (parts, area) in enumerate(zip(outlines, regions.areas().tolist(), strict=True), start=1)
         ]
         prepared.lost["objects"] = len(scores)
         prepared.lost["iou_mean"] = float(1 - np.mean(scores)) if scores else 0.0

@@ -12,7 +12,7 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.components import connected
 from service.datasets.filling import fill_with_border
 from service.datasets.outlines import polygons
-from service.datasets.writing.mask_iou import iou
+from service.datasets.patches import UNBOUNDED, FillBudget
 from service.datasets.writing.notes import yolo_stand_ins
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import PreparedItem
@@ -57,11 +57,12 @@ class YoloWriter:
         # an instance in several parts is split into its connected parts
         parts = connected(objects.map, {0})
         scale = np.array([width, height])
-        lines, scores = [], []
+        lines, scores, areas = [], [], parts.areas().tolist()
         for number, outlines in enumerate(polygons(parts.map, len(parts), inset_px=INSET_PX), start=1):
             label = int(objects.values[parts.values[number - 1] - 1])
             points = np.round(outlines[0] / scale, _DECIMALS)
-            scores.append(iou(fill_with_border(points * scale, height, width), parts.map == number))
+            filled = fill_with_border(points * scale, height, width, FillBudget(UNBOUNDED))
+            scores.append(filled.iou(parts.map, number, areas[number - 1]))
             lines.append(
                 f"{self._ids[label]} "
                 + " ".join(f"{value:.{_DECIMALS}f}" for value in points.reshape(-1).tolist())

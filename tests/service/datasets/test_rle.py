@@ -27,7 +27,7 @@ def test_a_mask_is_encoded_as_pycocotools_does(mask: np.ndarray) -> None:
 @settings(deadline=None)
 @given(masks)
 def test_pycocotools_encodings_are_decoded(mask: np.ndarray) -> None:
-    assert np.array_equal(decode(decompress(theirs(mask)), *mask.shape), mask)
+    assert np.array_equal(decode(decompress(theirs(mask)), *mask.shape).on_canvas(*mask.shape), mask)
 
 
 @settings(deadline=None)
@@ -63,7 +63,7 @@ def test_an_invalid_string_is_refused(text: str, why: str) -> None:
 @given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=12), st.integers(1, 9), st.integers(1, 9))
 def test_no_string_gives_a_mask_of_another_size(text: str, height: int, width: int) -> None:
     try:
-        mask = decode(as_runs(text), height, width)
+        mask = decode(as_runs(text), height, width).on_canvas(height, width)
     except RleInvalid:
         return
     assert mask.shape == (height, width)
