@@ -80,9 +80,9 @@ def upload_dataset(
     ):
         bar.update(0, archive.size)
         archive.on_progress = bar.advance
-        params: dict[str, str | list[str]] = {"name": name, **({} if format is None else {"format": format})}
-        if split_map:
-            params["split_map"] = [f"{old}={new}" for old, new in split_map.items()]
+        renamed = ",".join(f"{old}={new}" for old, new in (split_map or {}).items())
+        given = {"format": format, "split_map": renamed or None}
+        params = {"name": name, **{key: value for key, value in given.items() if value is not None}}
         headers = {"Content-Type": archive.content_type, **key}
         response = yield from send(
             client.config,

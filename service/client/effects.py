@@ -49,7 +49,7 @@ class Request:
 
     method: str
     url: str
-    params: Mapping[str, str | int | list[str]] = field(default_factory=dict)
+    params: Mapping[str, str | int] = field(default_factory=dict)
     json: Any = None
     content: bytes | RequestBody | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
