@@ -11,7 +11,9 @@ Jobs and their chunks (the first three also serve a run, as chunk 0):
     twinset:next:{job}             string   lowest chunk number that was never sent                  7 days, or the end
     twinset:sent:{job}             zset     chunk -> when it was sent (s), until a worker has it     7 days, or the end
     twinset:attempts:{job}         hash     chunk -> attempts begun and not taken back;              7 days, or the end
-                                            "{chunk}:error" -> why the last one failed
+                                            "{chunk}:error" -> why the last one failed;
+                                            "{chunk}:begun" -> "alone" or "beside others", until it
+                                            has ended
     twinset:throughput:{job}       hash     "recorded": samples in records; "c{chunk}": samples'     1 day, or the end
                                             worth of steps done in a chunk under way; "base",
                                             "mid": "{unix time} {samples' worth}", for the rate

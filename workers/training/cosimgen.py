@@ -134,7 +134,7 @@ class CoSimGenTrainer(Trainer):
         clear = clear_rows(masks, queryable, self.settings.presence_margin)
         self.images, self.masks, self.stems = images[clear], masks[clear], [stems[row] for row in clear]
         present = present_classes(self.masks, count)
-        self.data = self.data.trained_on(present.any(axis=0))
+        self.data = self.data.trained_on(np.any(present, axis=0, keepdims=True)[0])
         self.present = present & queryable
         repeats = repeat_factors(self.present, self.settings.repeat_below) if self.settings.repeat_below else None
         self.rows = EndlessRows(len(self.images), self.settings.seed, repeats)

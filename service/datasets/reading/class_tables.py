@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from service.datasets.classes import ClassList, Colour
 from service.datasets.reading.tree import IMAGE_SUFFIXES
+from service.kit.cells import read_cell
 
 _DELIMITERS = ("\t", ";", ",", "|", ":", " ")
 _NUMBER = re.compile(r"\d{1,9}")
@@ -79,7 +80,7 @@ def parse_labelmap(text: str) -> ClassList:
         found = _TRIPLE.fullmatch(colour.strip())
         if colour.strip() and found is None:
             raise ValueError(f"its line {line!r:.100} has the colour {colour!r:.40}, which is not red,green,blue")
-        entries.append(_Entry(name, _colour(found.groups()) if found else None))
+        entries.append(_Entry(read_cell(name), _colour(found.groups()) if found else None))
     return _class_list(entries)
 
 
@@ -196,9 +197,9 @@ def _colour(channels: Sequence[str]) -> Colour:
 
 
 def _odd_line(lines: Sequence[str]) -> str:
-    """The first line, after a possible header, that is no row by any delimiter, or has a number above 255."""
+    """The first line, after a possible header, that no delimiter makes a class."""
     for line in lines[1:]:
         rows = [_row(_fields(line, delimiter), delimiter) for delimiter in _DELIMITERS]
-        if all(row is None or max((*row.before, *row.after), default=256) > 255 for row in rows):
+        if all(row is None or _interpreted([row]) is None for row in rows):
             return line
     return lines[0]

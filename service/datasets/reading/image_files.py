@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ _RAW_MODE, _LOSSLESS = "raw mode", "lossless"
 def open_image(source: Path | bytes) -> Image.Image:
     """The decoded image of a file or its bytes. Raises EntryFault for one that cannot be decoded or is too large."""
     try:
-        with open_image_file(source) as file:
+        # Pillow warns of damaged tags, which either do not matter or make the decoding fail
+        with warnings.catch_warnings(action="ignore"), open_image_file(source) as file:
             raw = _first_argument(file)
             file.load()
             file.info[_RAW_MODE] = raw

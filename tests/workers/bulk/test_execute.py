@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -163,6 +164,29 @@ def test_a_run_that_keeps_failing_fails_with_the_reason(worker: BulkWorker) -> N
     assert summary is not None
     assert summary.state is JobState.FAILED
     assert summary.reason == "failed after 2 attempts; the last one: RuntimeError: a fault of ours"
+
+
+def test_an_error_that_comes_again_is_final(worker: BulkWorker) -> None:
+    worker = replace(worker, settings=worker.settings.model_copy(update={"max_chunk_attempts": 5}))
+    spec = accepted(worker)
+    messages = iter(["one", "another", "another"])
+
+    def broken(context: RunContext) -> Finished:
+        raise KeyError(next(messages))
+
+    outcomes = [execute_run(worker, spec.run, kinds(broken)) for _ in range(3)]
+    assert outcomes == [RunOutcome.FAILED, RunOutcome.FAILED, RunOutcome.ENDED]
+    summary = worker.runs.read_summary(spec.run)
+    assert summary is not None
+    assert summary.reason == "failed after 3 attempts; the last one: KeyError: 'another'"
+    # a full disk may be emptied
+    other = accepted(worker)
+
+    def full(context: RunContext) -> Finished:
+        raise OSError(28, "No space left on device")
+
+    assert {execute_run(worker, other.run, kinds(full)) for _ in range(4)} == {RunOutcome.FAILED}
+    assert execute_run(worker, other.run, kinds(full)) is RunOutcome.ENDED
 
 
 def test_a_run_that_keeps_killing_its_worker_fails(worker: BulkWorker, settings: Settings) -> None:
