@@ -21,11 +21,19 @@ Seen = TypeVar("Seen")
 JobId = Annotated[str, Path(description="A job's id.", examples=["j7ybr17pesw6kn47yb0"])]
 
 
-def _own_job(job: JobId, tenant: TenantDep, services: ServicesDep) -> JobSpec:
+def own_job(job: JobId, tenant: TenantDep, services: ServicesDep) -> JobSpec:
+    """The spec of the tenant's job. Raises as :meth:`JobRepository.read_spec` does."""
     return services.repository.read_spec(job, tenant=tenant)
 
 
-OwnJob = Annotated[JobSpec, Depends(_own_job)]
+def delete_unreadable_job(services: Services, job: str, tenant: str) -> None:
+    """Deletes a job of the tenant, of which a record cannot be read. A worker that makes it is told to stop."""
+    services.repository.request_cancel(job)
+    services.live_state.flag_cancel(job)
+    services.repository.deletions.enqueue_unreadable(job, tenant)
+
+
+OwnJob = Annotated[JobSpec, Depends(own_job)]
 """The spec of the path's ``job``. A job of another tenant is answered with 404, like one that does not exist."""
 
 
@@ -39,7 +47,7 @@ class OwnJobReader:
 
     async def read(self, view: Callable[[Services, JobSpec], Seen]) -> Seen:
         """What ``view`` makes of the job's spec, read in the same call, off the event loop. Raises what OwnJob does."""
-        return await self.services.look_up(lambda: view(self.services, _own_job(self.job, self.tenant, self.services)))
+        return await self.services.look_up(lambda: view(self.services, own_job(self.job, self.tenant, self.services)))
 
 
 async def _own_job_reader(job: JobId, tenant: TenantDep, services: ServicesDep) -> OwnJobReader:

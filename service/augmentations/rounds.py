@@ -16,11 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from service.errors import ObjectNotFound, StoreError
+from service.errors import ObjectNotFound
+from service.kit.frozen import _Frozen, parse_stored
 from service.kit.run_kinds import RunKind, kind_of
 from service.store.base import ObjectStore
 from service.store.checked import read_checked
@@ -34,10 +35,6 @@ from service.store.round_keys import (
 
 _PLACE = re.compile(r"[0-9]+\.[0-9]+")
 """Round and place: what follows the set's id in its jobs' idempotency keys; see :meth:`Rounds.job_key`."""
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class WantedLine(_Frozen):
@@ -61,7 +58,7 @@ class RoundJob(_Frozen):
 class RoundJobs(_Frozen):
     """The jobs of a round."""
 
-    format: int = 1
+    format: Literal[1] = 1
     jobs: tuple[RoundJob, ...]
 
 
@@ -71,7 +68,7 @@ class RoundState(_Frozen):
     Formats: 2, and 1 for states that do not name the round's files.
     """
 
-    format: int = 2
+    format: Literal[1, 2] = 2
     counts: dict[str, Any]
     rejected: dict[str, int]
     accepted: StoredObject | None = Field(None, description="the accepted twins; None in format 1")
@@ -179,10 +176,4 @@ class Rounds:
         put_once(self.store, round_prefix(self.run, number) + name, data)
 
     def _parsed(self, kind: type[Any], data: bytes, number: int) -> Any:
-        try:
-            return kind.model_validate_json(data)
-        except ValidationError as error:
-            key = round_prefix(self.run, number)
-            raise StoreError(
-                f"{key} in the object store is not a {kind.__name__}: {error.errors()[0]['msg']}"
-            ) from None
+        return parse_stored(kind, data, round_prefix(self.run, number).rstrip("/"))

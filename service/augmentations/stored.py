@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from model_store.card import ModelCard
 from service.augmentations.admission import AugmentationParameters, admit
@@ -20,16 +20,15 @@ from service.datasets.stored.dataset import StoredDataset
 from service.datasets.stored.layout import StoredItem
 from service.errors import InvalidRequest
 from service.jobs.parameters import SamplingParameters
+from service.kit.frozen import _Frozen
 from service.kit.validation import Faults
 from service.registry.catalogue import Catalogue
 from service.settings import Settings
 from service.store.base import ObjectStore
 
 
-class AugmentationWork(BaseModel):
+class AugmentationWork(_Frozen):
     """A request with everything decided, so the same work gives the same set. ``dataset`` is name@version."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     dataset: str
     dataset_run: str = Field(description="the run that imported the dataset")
@@ -125,7 +124,9 @@ def plan_augmentation(
 
 def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, settings: Settings) -> PlannedAugmentation:
     """Makes the plan of a stored set again. Raises TwinsetError if its model or dataset has been removed."""
-    request = AugmentationRequest.model_validate(work.request)
+    # an API of a newer version may have checked and stored members that do not change what the others mean
+    known = {name: value for name, value in work.request.items() if name in AugmentationRequest.model_fields}
+    request = AugmentationRequest.model_validate(known)
     return plan_augmentation(
         request, StoredDataset.open(store, work.dataset_run), catalogue.resolve(work.model), settings
     )

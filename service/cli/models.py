@@ -11,8 +11,6 @@ import click
 if TYPE_CHECKING:
     from model_store.card import ModelCard
 
-_ONLY_IN_JSON = ("weights_sha256", "by_label", "fs1_by_class")
-
 
 @click.group()
 def models() -> None:
@@ -69,6 +67,7 @@ def show(name: str, as_json: bool) -> None:
 
     from model_store.card import join_words
     from service.cli.console import out
+    from service.cli.model_figures import figures_summary, figures_table
 
     out.print(f"[bold cyan]{card.id}[/]  [bold]{escape(card.title)}[/]\n{escape(card.description)}\n")
     swatches = [f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in card.classes]
@@ -90,8 +89,8 @@ def show(name: str, as_json: bool) -> None:
         ),
         ("Weights", f"{_megabytes(card)}, {_origin(card)}"),
         ("Trained on", escape("\n".join(_training_data(card.training_data)))),
-        ("Measured", escape(_pairs(card.measured))),
-        ("Differs from paper", escape("\n".join(f"· {line}" for line in card.deviations))),
+        ("Measured", escape(figures_summary(card.measured))),
+        ("Differs from paper", f"in {len(card.deviations)} points, listed with --json" if card.deviations else ""),
         ("Intended use", escape(card.intended_use)),
         ("Limits of use", escape(card.limits_of_use)),
         ("Licence", escape(card.licence)),
@@ -103,6 +102,10 @@ def show(name: str, as_json: bool) -> None:
         if text:
             table.add_row(label, text)
     out.print(table)
+    figures = figures_table(card.measured)
+    if figures is not None:
+        out.print()
+        out.print(figures)
 
 
 @models.command()
@@ -165,16 +168,3 @@ def _training_data(entries: Sequence[dict[str, Any]]) -> list[str]:
         use = f"{entry['images']} for the {entry['for']}" if {"images", "for"} <= entry.keys() else ""
         uses.setdefault(f"{entry.get('name', 'unnamed data')}{licence}", []).append(use)
     return [f"{data}: {', '.join(filter(None, found))}" if any(found) else data for data, found in uses.items()]
-
-
-def _pairs(figures: dict[str, Any], indent: str = "") -> str:
-    """One line per figure, nested tables indented below their name; the settings of measurements are left to --json."""
-    lines = []
-    for name, value in figures.items():
-        if name.endswith("_settings") or name in _ONLY_IN_JSON or value == []:
-            continue
-        if isinstance(value, dict) and value:
-            lines += [f"{indent}{name}", _pairs(value, indent + "  ")]
-        else:
-            lines.append(f"{indent}{name}: {value:g}" if isinstance(value, float) else f"{indent}{name}: {value}")
-    return "\n".join(lines)

@@ -42,6 +42,8 @@ def up(port: int, data_dir: Path | None) -> None:
 
     with running_stack(data_dir or read_settings().data_dir, port=port) as stack:
         _print_first_steps(stack)
+        for notice in stack.notices:
+            err.print(f"[yellow]{escape(notice)}[/]", soft_wrap=True)
         try:
             while True:
                 time.sleep(_POLL_INTERVAL_S)

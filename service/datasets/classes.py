@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from service.kit.frozen import _Frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,10 +26,8 @@ class TooManyClasses(ValueError):
     """More classes than the values of a mask; the message names the number, the limit and the remedy."""
 
 
-class DatasetClass(BaseModel):
+class DatasetClass(_Frozen):
     """One class. Object formats leave the pixels of the ``background`` without annotation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     index: int = Field(ge=0, lt=MAX_CLASSES)
     name: str = Field(min_length=1, max_length=120)
@@ -35,10 +35,8 @@ class DatasetClass(BaseModel):
     background: bool = False
 
 
-class ClassList(BaseModel):
+class ClassList(_Frozen):
     """The classes by index 0, 1, 2, ... without gaps; names and colours are unique; at most one is the background."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: tuple[DatasetClass, ...] = Field(min_length=1, max_length=MAX_CLASSES)
 

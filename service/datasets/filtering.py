@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.datasets.items import DatasetItem
+from service.kit.frozen import _Frozen
 
 
-class ConfidenceFilter(BaseModel):
+class ConfidenceFilter(_Frozen):
     """Lower bounds on a twin's ``metadata["scores"]``; real items always pass."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_confident_share: float | None = Field(
         None, ge=0, le=1, description="share of the mask's pixels of which the model was sure"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.datasets.classes import DatasetClass
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from service.kit.frozen import _Frozen
 
 
 class ClassStatistics(_Frozen):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from model_store.card import ModelCard
 from service.datasets.filtering import ConfidenceFilter
@@ -31,6 +31,7 @@ from service.jobs.parameters import SamplingParameters
 from service.jobs.repository import JobRepository
 from service.jobs.request import NAME_MAX_CHARS
 from service.jobs.spec import JobSpec
+from service.kit.frozen import _Frozen
 from service.kit.run_kinds import RunKind
 from service.kit.validation import UNPRINTABLE, Faults, unprintable
 from service.registry.catalogue import Catalogue
@@ -38,20 +39,16 @@ from service.runs.dataset_versions import Datasets
 from service.runs.repository import RunRepository
 
 
-class ExportSource(BaseModel):
+class ExportSource(_Frozen):
     """A source by an immutable id: of a job, of an augmentation set, or of a dataset's run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["job", "augmentation", "dataset"]
     id: str
     label: str
 
 
-class ExportSpec(BaseModel):
+class ExportSpec(_Frozen):
     """Everything that determines an export's bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sources: tuple[ExportSource, ...]
     options: ExportOptions

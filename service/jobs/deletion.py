@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
-from service.errors import ObjectExists, ObjectNotFound, StoreError
+from service.errors import ObjectExists, ObjectNotFound, RecordUnreadable
 from service.jobs import idempotency
+from service.kit.frozen import _Frozen, parse_members, parse_stored
 from service.kit.ids import JOB_ID_PATTERN, is_job_id
 from service.kit.tenants import TENANT_PATTERN
 from service.store import keys
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 Why = Literal["asked for", "expired", "never accepted"]
 
 
-class Deletion(BaseModel):
-    """A job that is being deleted. ``tenant`` is None for a job that never had a spec."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Deletion(_Frozen):
+    """A job that is being deleted. ``tenant`` is None for a job without a spec that can be read."""
 
     format: Literal[1] = 1
     job: str = Field(pattern=JOB_ID_PATTERN)
@@ -59,6 +58,30 @@ class Deletions:
             )
         )
 
+    def enqueue_unreadable(self, job: str, tenant: str | None) -> None:
+        """Deletes a job whose spec or summary cannot be read. What else names it is taken from the spec if possible.
+
+        Without ``tenant``, all that any tenant has of it is removed.
+        """
+        key = keys.job_spec(job)
+        try:
+            members = parse_members(self.store.get(key), key)
+        except (ObjectNotFound, RecordUnreadable):
+            members = {}
+        chosen, retry_of = members.get("idempotency_key"), members.get("retry_of")
+        self._write(
+            Deletion(
+                job=job,
+                why="asked for",
+                noted_at=datetime.now(UTC),
+                tenant=tenant,
+                retry_of=retry_of if isinstance(retry_of, str) and is_job_id(retry_of) else None,
+                idempotency=idempotency.record_key(tenant=tenant, key=chosen)
+                if tenant is not None and isinstance(chosen, str)
+                else None,
+            )
+        )
+
     def enqueue_leftovers(self, job: str) -> None:
         """Has the objects removed that lie under the id of a job that was never accepted."""
         self._write(Deletion(job=job, why="never accepted", noted_at=datetime.now(UTC)))
@@ -76,14 +99,17 @@ class Deletions:
                 yield job
 
     def read(self, job: str) -> Deletion | None:
-        """The job's pending deletion; None if it is not being deleted."""
+        """The job's pending deletion; None if it is not being deleted.
+
+        An entry that cannot be read deletes the job all the same, with all that any tenant has of it.
+        """
+        key = keys.deletion(job)
         try:
-            return Deletion.model_validate_json(self.store.get(keys.deletion(job)))
+            return parse_stored(Deletion, self.store.get(key), key, job=job)
         except ObjectNotFound:
             return None
-        except ValidationError as error:
-            wrong = error.errors()[0]["msg"]
-            raise StoreError(f"{keys.deletion(job)} in the object store is not a deletion: {wrong}") from None
+        except RecordUnreadable:
+            return Deletion(job=job, why="asked for", noted_at=datetime.now(UTC))
 
     def delete_entry(self, job: str) -> None:
         """Removes the entry, once all of the job's objects are gone."""

@@ -6,17 +6,17 @@ The summary is removed after the spec: a spec without a summary would be a job t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from datetime import datetime
 from itertools import islice
 
-from service.errors import ObjectNotFound, StoreError
+from service.errors import ObjectNotFound, RecordUnreadable, StoreError
 from service.jobs.deletion import Deletion
 from service.jobs.repository import JobRepository
 from service.jobs.sample_files import sample_files_of
 from service.jobs.spec import JobSpec, Summary
+from service.kit.frozen import parse_members
 from service.kit.prefetch import prefetch
 from service.store import keys
 from service.store.base import ObjectInfo, ObjectStore
@@ -62,9 +62,11 @@ def _delete(store: ObjectStore, found: Iterator[str]) -> int:
 def _unbind(store: ObjectStore, key: str, job: str) -> None:
     """Removes a record that names the job, unless it names another by now."""
     try:
-        bound = json.loads(store.get(key))["job"]
+        bound = parse_members(store.get(key), key, "job")["job"]
     except ObjectNotFound:
         return
+    except RecordUnreadable:
+        bound = job  # it names nothing any more
     if bound == job:
         store.delete(key)
 

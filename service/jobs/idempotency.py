@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from service.errors import IdempotencyConflict, InvalidRequest, ObjectExists, ObjectNotFound
+from service.errors import IdempotencyConflict, InvalidRequest, ObjectExists, ObjectNotFound, RecordUnreadable
+from service.kit.frozen import parse_members
 from service.kit.ids import accepted_at, is_job_id
 from service.kit.run_kinds import RunKind, kind_of
 from service.kit.validation import truncated_repr
@@ -73,11 +75,17 @@ class Reservation:
     def _lookup(self) -> Reservation:
         """The reservation with the id that the record holds; itself if there is no record."""
         assert self.record is not None
-        value = _read(self.store, self.record)
-        if value is None:
+        try:
+            value = _read(self.store, self.record)
+            bound = None if value is None else _bound_id(value, self.record)
+        except RecordUnreadable as error:
+            raise self.conflict(
+                f"came before, and what it stands for is not known: {error.detail}; send a new key"
+            ) from None
+        if value is None or bound is None:
             return self
-        found = replace(self, id=str(value["job"] if "job" in value else value["run"]), found=True)
-        if value["fingerprint"] != self.fingerprint:
+        found = replace(self, id=bound, found=True)
+        if value.get("fingerprint") != self.fingerprint:
             new_key = "a new key for a new job" if is_job_id(found.id) else "a new key"
             raise found.conflict(
                 f"came before with another body, as {name_of(self.store, found.id)}; "
@@ -104,8 +112,9 @@ def find(store: ObjectStore, *, tenant: str, key: str, kind: RunKind | None = No
 
     ``kind`` is that of a run; None looks for a job.
     """
-    value = _read(store, record_key(tenant=tenant, key=key, kind=kind))
-    return None if value is None else str(value["job" if kind is None else "run"])
+    record = record_key(tenant=tenant, key=key, kind=kind)
+    value = _read(store, record)
+    return None if value is None else _bound_id(value, record)
 
 
 def record_key(*, tenant: str, key: str, kind: RunKind | None = None) -> str:
@@ -127,9 +136,17 @@ def name_of(store: ObjectStore, id: str) -> str:
     """The name of a job or run in error messages: for a dataset ``name@version``, else the id."""
     if is_job_id(id):
         return f"job {id}"
-    if kind_of(id) is RunKind.DATASET and (spec := _read(store, run_keys.run_spec(id))) is not None:
-        return str(spec.get("name") or id)
+    if kind_of(id) is RunKind.DATASET:
+        with suppress(RecordUnreadable):
+            return str((_read(store, run_keys.run_spec(id)) or {}).get("name") or id)
     return id
+
+
+def _bound_id(value: Mapping[str, Any], record: str) -> str:
+    for member in ("job", "run"):
+        if isinstance(found := value.get(member), str) and (is_job_id(found) or kind_of(found) is not None):
+            return found
+    raise RecordUnreadable(f"{record} in the object store names neither a job nor a run", key=record)
 
 
 def _member(id: str) -> str:
@@ -138,10 +155,9 @@ def _member(id: str) -> str:
 
 def _read(store: ObjectStore, key: str) -> dict[str, Any] | None:
     try:
-        value: dict[str, Any] = json.loads(store.get(key))
+        return parse_members(store.get(key), key)
     except ObjectNotFound:
         return None
-    return value
 
 
 def _fingerprint(body: Mapping[str, Any]) -> str:

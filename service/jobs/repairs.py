@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
-from service.errors import ObjectNotFound, StoreError
-from service.kit.frozen import _Frozen
+from service.errors import ObjectNotFound
+from service.kit.frozen import _Frozen, parse_stored
 from service.kit.ids import JOB_ID_PATTERN, is_job_id
 from service.store import keys
 from service.store.base import ObjectStore
@@ -74,11 +74,9 @@ class Repairs:
         """The job's requested repair; None if there is none, or it is done."""
         key = keys.pending_repair(job)
         try:
-            return RepairRequest.model_validate_json(self.store.get(key))
+            return parse_stored(RepairRequest, self.store.get(key), key, job=job)
         except ObjectNotFound:
             return None
-        except ValidationError as error:
-            raise StoreError(f"{key} in the object store is not a repair: {error.errors()[0]['msg']}") from None
 
     def all_pending(self) -> Iterator[str]:
         """The jobs whose repair was requested and is not done."""
@@ -90,7 +88,8 @@ class Repairs:
 
     def of_job(self, job: str) -> list[Repair]:
         """The job's repairs that are done, in order."""
-        return [self._read(info.key) for info in self.store.list(keys.job_repairs_prefix(job))]
+        found = self.store.list(keys.job_repairs_prefix(job))
+        return [parse_stored(Repair, self.store.get(info.key), info.key) for info in found]
 
     def record(self, repair: Repair) -> Repair:
         """Records a repair under the next free number, then removes its request; the repair as recorded."""
@@ -103,9 +102,3 @@ class Repairs:
     def drop_request(self, job: str) -> None:
         """Removes the request of a repair that is done, or whose job is gone."""
         self.store.delete(keys.pending_repair(job))
-
-    def _read(self, key: str) -> Repair:
-        try:
-            return Repair.model_validate_json(self.store.get(key))
-        except ValidationError as error:
-            raise StoreError(f"{key} in the object store is not a repair: {error.errors()[0]['msg']}") from None

@@ -11,16 +11,16 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from service.errors import ObjectExists, ObjectNotFound, StoreError, UnknownJob
+from service.errors import ObjectExists, ObjectNotFound, RecordUnreadable, StoreError, UnknownJob
 from service.jobs.deletion import Deletions
 from service.jobs.manifest import manifest_line
 from service.jobs.repairs import Repairs
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord, Summary
 from service.jobs.usage import TenantUsage
+from service.kit.frozen import parse_members, parse_stored
 from service.kit.ids import is_job_id
 from service.kit.prefetch import prefetch
 from service.kit.states import final_state
@@ -28,8 +28,6 @@ from service.store import keys
 from service.store.base import ObjectInfo, ObjectStore
 from service.store.immutable import StoredObject, put_attempt, put_once
 from service.webhooks.outbox import Outbox
-
-Value = TypeVar("Value", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -69,21 +67,30 @@ class JobRepository:
         return Deletions(self.store)
 
     def write_spec(self, spec: JobSpec) -> bool:
-        """Writes the spec if the job has none; True if this call wrote it."""
+        """Writes the spec if the job has none; True if this call wrote it.
+
+        The job is listed among its tenant's before.
+        """
+        self.usage.add_job(spec.job, spec.tenant)
         return self._put_once(keys.job_spec(spec.job), spec)
 
     def read_spec(self, job: str, *, tenant: str | None = None) -> JobSpec:
         """The job's spec. Raises :class:`UnknownJob` if there is none, or ``job`` is not a job id.
 
         With ``tenant``, another tenant's job is unknown too, with the same message, so that nothing is revealed of it.
-        So is a job that is being deleted.
+        So is a job that is being deleted. Raises :class:`RecordUnreadable` for a spec that cannot be read: who may see
+        the job is then decided by the tenants' lists.
         """
         if not is_job_id(job):
             raise UnknownJob(f"{job[:80]!r} is not a job id; job ids come from POST /generate and GET /jobs")
+        spec: JobSpec | None = None
         try:
-            spec = parse_stored(JobSpec, self.store.get(keys.job_spec(job)), keys.job_spec(job))
+            spec = parse_stored(JobSpec, self.store.get(keys.job_spec(job)), keys.job_spec(job), job=job)
         except ObjectNotFound:
-            spec = None
+            pass
+        except RecordUnreadable:
+            if (tenant is None or self.usage.lists_job(job, tenant)) and not self.deletions.is_pending(job):
+                raise
         if spec is None or tenant not in (None, spec.tenant) or self.deletions.is_pending(job):
             raise UnknownJob(f"job {job!r} does not exist; GET /jobs lists those that do")
         return spec
@@ -122,7 +129,10 @@ class JobRepository:
         prefix = keys.job_chunks_prefix(job)
         last: tuple[int, ObjectInfo] | None = None
         for info in self.store.list(prefix, start_after=f"{prefix}{start_at:06d}"):
-            chunk = int(info.key[len(prefix) :].partition(".")[0])
+            number = info.key[len(prefix) :].partition(".")[0]
+            if not (number.isascii() and number.isdigit()):
+                continue  # no record of ours
+            chunk = int(number)
             if last is not None and last[0] != chunk:
                 yield last
             last = chunk, info
@@ -212,7 +222,7 @@ class JobRepository:
     def read_retry(self, job: str) -> str | None:
         """The id of the job's retry, which may not exist yet; None if no retry was requested."""
         try:
-            return str(json.loads(self.store.get(keys.job_retry(job)))["job"])
+            return str(parse_members(self.store.get(keys.job_retry(job)), keys.job_retry(job), "job")["job"])
         except ObjectNotFound:
             return None
 
@@ -238,7 +248,7 @@ class JobRepository:
         """How the job ended, or None if it has not."""
         key = keys.job_summary(job)
         try:
-            return parse_stored(Summary, self.store.get(key), key)
+            return parse_stored(Summary, self.store.get(key), key, job=job)
         except ObjectNotFound:
             return None
 
@@ -290,12 +300,3 @@ class JobRepository:
 
     def _put_once(self, key: str, value: BaseModel) -> bool:
         return put_once(self.store, key, value.model_dump_json().encode())
-
-
-def parse_stored(kind: type[Value], text: bytes, key: str) -> Value:
-    """The value stored at ``key``. Raises :class:`StoreError` for one that is not a valid ``kind``."""
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'object'}: {e['msg']}" for e in error.errors())
-        raise StoreError(f"{key} in the object store is not a {kind.__name__}: {wrong}") from None

@@ -93,7 +93,6 @@ class JobSubmitter:
 
         The job is counted as queued and its masks are stored before.
         """
-        self.repository.usage.add_job(spec)
         if not self.repository.write_spec(spec):
             return self.repository.read_spec(spec.job), False
         self._send_first_chunks(spec)

@@ -1,6 +1,6 @@
 """Usage of each tenant, in the names of small objects in the store: a listing is enough to read it.
 
-    tenants/{tenant}/jobs/{job}             its jobs, newest first; not written for the default tenant
+    tenants/{tenant}/jobs/{job}             its jobs, newest first
     tenants/{tenant}/open/{job}.{samples}   those that have not ended, from before the spec until after the summary;
                                             written for jobs accepted while queued samples are limited
     tenants/{tenant}/stored/{job}.{bytes}   those that have ended, with the bytes of their files, from before the
@@ -22,7 +22,6 @@ from service.jobs.spec import JobSpec
 from service.kit.ids import is_job_id
 from service.kit.prefetch import prefetch
 from service.kit.run_kinds import kind_of
-from service.kit.tenants import DEFAULT_TENANT
 from service.store import keys, run_keys
 from service.store.base import ObjectInfo, ObjectStore
 
@@ -37,23 +36,23 @@ class TenantUsage:
 
     store: ObjectStore
 
-    def add_job(self, spec: JobSpec) -> None:
+    def add_job(self, job: str, tenant: str) -> None:
         """Lists the job among its tenant's. Call it before its spec is written."""
-        if spec.tenant != DEFAULT_TENANT:
-            self.store.put(keys.tenant_job(spec.tenant, spec.job), b"")
+        self.store.put(keys.tenant_job(tenant, job), b"")
+
+    def lists_job(self, job: str, tenant: str) -> bool:
+        """Whether the job is listed among the tenant's."""
+        return self.store.head(keys.tenant_job(tenant, job)) is not None
+
+    def tenants(self) -> Iterator[str]:
+        """The tenants that have, or had, anything in the store."""
+        return self.store.list_folders(keys.tenants_prefix())
 
     def jobs(self, tenant: str, *, start_after: str | None = None) -> Iterator[str]:
-        """Ids of the tenant's jobs, newest first, those after ``start_after`` only; some may have no spec.
-
-        Without API keys there is one tenant, whose jobs have no index: for the default tenant these are the jobs of all
-        tenants, and the caller must leave out those of others.
-        """
-        if tenant == DEFAULT_TENANT:
-            names = self.store.list_folders(keys.jobs_prefix(), start_after=start_after)
-        else:
-            prefix = keys.tenant_jobs_prefix(tenant)
-            after = None if start_after is None else keys.tenant_job(tenant, start_after)
-            names = (info.key[len(prefix) :] for info in self.store.list(prefix, start_after=after))
+        """Ids of the tenant's jobs, newest first, those after ``start_after`` only; some may have no spec."""
+        prefix = keys.tenant_jobs_prefix(tenant)
+        after = None if start_after is None else keys.tenant_job(tenant, start_after)
+        names = (info.key[len(prefix) :] for info in self.store.list(prefix, start_after=after))
         return (name for name in names if is_job_id(name))
 
     def add_open(self, spec: JobSpec) -> None:
@@ -66,7 +65,7 @@ class TenantUsage:
 
     def drop_job(self, job: str, tenant: str | None) -> None:
         """Removes all entries of a job whose objects are gone; if ``tenant`` is None, among those of every tenant."""
-        tenants = self.store.list_folders(keys.tenants_prefix()) if tenant is None else (tenant,)
+        tenants = self.tenants() if tenant is None else (tenant,)
         for each in list(tenants):
             for prefix in (keys.tenant_open_prefix(each), keys.tenant_stored_prefix(each)):
                 for info in list(self.store.list(f"{prefix}{job}.")):
@@ -85,6 +84,13 @@ class TenantUsage:
         """Records the size of the files of a job or run, by its id, in bytes."""
         if size > 0:
             self.store.put(keys.tenant_stored_job(tenant, owner, size), b"")
+
+    def replace_bytes(self, tenant: str, owner: str, size: int) -> None:
+        """Records ``size`` bytes for a job or run, in place of what was recorded before."""
+        self.record_bytes(tenant, owner, size)
+        for info in list(self.store.list(f"{keys.tenant_stored_prefix(tenant)}{owner}.")):
+            if size <= 0 or info.key != keys.tenant_stored_job(tenant, owner, size):
+                self.store.delete(info.key)
 
     def drop_bytes(self, tenant: str, owner: str) -> None:
         """Stops counting the bytes of a job or run: its files are gone."""
@@ -128,7 +134,10 @@ class TenantUsage:
         return info.modified < before and self.store.head(keys.job_spec(job)) is None
 
     def _stored_is_outdated(self, info: ObjectInfo, before: datetime) -> bool:
-        return info.modified < before and self.store.head(_summary_of(_job_of(info))) is None
+        if info.modified >= before or self.store.head(_summary_of(owner := _job_of(info))) is not None:
+            return False
+        # an archive that was counted before its run had a spec; the sweeper removes both
+        return kind_of(owner) is None or self.store.head(run_keys.open_run(owner)) is None
 
     def _oldest(self, prefix: str) -> list[ObjectInfo]:
         # Ids sort newest first.

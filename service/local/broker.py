@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -31,13 +33,16 @@ LOCK_WAIT_S = 3.0
 PORT_ATTEMPTS = 5
 _TETHER = Path(__file__).with_name("tether.py")
 _PORT_TAKEN = "Address already in use"
+_DATA_DAMAGED = re.compile(r"append.?only file|AOF|manifest|bad file format|RDB|short read", re.IGNORECASE)
+_log = logging.getLogger("twinset.local")
 
 
 class EmbeddedBroker:
     """A Valkey server in ``data_dir/broker``, on ``port`` or a free one, while the ``with`` block lasts.
 
     ``start`` raises BrokerUnavailable if another broker uses the folder, the port is taken, no server program is
-    installed, or the server does not come up; the message ends with the last lines of its log.
+    installed, or the server does not come up; the message ends with the last lines of its log. Data that the server
+    cannot load is set aside, and ``notice`` says so: all that counts is in the store.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class EmbeddedBroker:
         self.folder = data_dir.absolute() / "broker"
         self.log = self.folder / "valkey.log"
         self.port: int | None = None
+        self.notice: str | None = None
         self._wanted_port = port
         self._start_deadline_s = start_deadline_s
         self._stop_grace_s = stop_grace_s
@@ -95,13 +101,18 @@ class EmbeddedBroker:
         program = valkey.server_program()
         try:
             self._lock_folder()
-            for attempts_left in reversed(range(PORT_ATTEMPTS)):
-                # another process may take the free port before the server binds it
-                self._launch(program, self._wanted_port or valkey.free_port())
-                if self._wait_until_ready() or self._wanted_port or not attempts_left:
-                    break
-            if self.port is None:
-                raise self._failure()
+            if not self._serve(program):
+                aside = self._set_aside()
+                if aside is None:
+                    raise self._failure()
+                if not self._serve(program):
+                    aside.rename(self._data)  # it was not at fault
+                    raise self._failure()
+                self.notice = (
+                    f"the broker could not read its file, as after a power cut. It is now {aside}, and the broker "
+                    "began afresh: nothing is lost, jobs are queued again from the store"
+                )
+                _log.warning("%s", self.notice)
             self._write_lock_owner()
         except OSError as error:
             self.stop()
@@ -128,6 +139,29 @@ class EmbeddedBroker:
             os.close(self._lock)
             self._lock = None
         self.port = None
+
+    def _serve(self, program: Path) -> bool:
+        """Starts the server; False if it ended at its start."""
+        for attempts_left in reversed(range(PORT_ATTEMPTS)):
+            # another process may take the free port before the server binds it
+            self._launch(program, self._wanted_port or valkey.free_port())
+            ready = self._wait_until_ready()
+            if ready or self._wanted_port or not attempts_left or _PORT_TAKEN not in self._log_tail():
+                break
+        return self.port is not None
+
+    @property
+    def _data(self) -> Path:
+        """The folder of the server's append-only files."""
+        return self.folder / "appendonlydir"
+
+    def _set_aside(self) -> Path | None:
+        """Renames the server's data if its log names it as what it could not load; the new path."""
+        if not self._data.exists() or not _DATA_DAMAGED.search(self._log_tail()):
+            return None
+        aside = self._data.with_name(f"{self._data.name}.damaged-{time.time_ns()}")
+        self._data.rename(aside)
+        return aside
 
     def _lock_folder(self) -> None:
         """Lock the folder, waiting a moment for a server that is about to end."""
@@ -223,11 +257,7 @@ class EmbeddedBroker:
                 f"port {self._port_tried} of {valkey.HOST} is taken, so the broker cannot listen there; "
                 "free it, or let the broker choose"
             )
-        remedy = ""
-        if "append only file" in log_tail.lower():
-            aof = self.folder / "appendonlydir"
-            remedy = f" If its file is damaged, move {aof} away: jobs are queued again from the store."
-        return BrokerUnavailable(f"the broker ended at its start.{remedy} Its log, {self.log}, ends with:\n{log_tail}")
+        return BrokerUnavailable(f"the broker ended at its start. Its log, {self.log}, ends with:\n{log_tail}")
 
     def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []

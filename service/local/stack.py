@@ -26,12 +26,19 @@ from types import TracebackType
 
 from service.errors import NotReady, SettingsError
 from service.local.children import ChildProcesses
+from service.store.signing import set_aside_emptied
+from service.webhooks.secrets import SECRET_FILE
 
 _READY_TIMEOUT_S = 60.0
 _POLL_INTERVAL_S = 0.05
 _CRASH_LOOP_S = 20.0
 _WORKERS = {"worker": "workers.main", "bulk-worker": "workers.bulk.main"}
 """The workers' modules, by the name of their log file."""
+_SECRETS = {
+    "secret": "A new one is made: signed links from before are no longer valid",
+    SECRET_FILE: "A new one is made: give receivers of webhooks what `twinset webhook-secret` shows",
+}
+"""The files of secrets in the data folder, and what follows when one is lost."""
 
 
 class EmbeddedStack:
@@ -40,7 +47,7 @@ class EmbeddedStack:
     ``port`` 0 takes a free one. ``grace_s`` is the time in which a worker may finish running chunks when it is stopped;
     the others are made again at the next start. Without ``bulk`` there is no bulk worker, so no datasets, augmentation
     sets or exports. ``settings`` are environment variables for API and workers. ``on_step`` is called with the name of
-    each part when it is up.
+    each part when it is up. ``notices`` says what was found damaged and set aside.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class EmbeddedStack:
         self.url = ""
         self.broker_url = ""
         self.processes = ChildProcesses(self.data_dir / "logs")
+        self.notices: list[str] = []
         self._bulk = bulk
         self._settings = dict(settings or {})
         self._on_step = on_step
@@ -122,9 +130,15 @@ class EmbeddedStack:
         listener = self._parts.enter_context(listen_on(self.host, self.port))
         self.port = listener.getsockname()[1]
         self.url = f"http://{local_address(self.host)}:{self.port}"
+        for name, effect in _SECRETS.items():
+            aside = set_aside_emptied(self.data_dir / name)
+            if aside is not None:
+                self.notices.append(f"{self.data_dir / name} was damaged; it is now {aside.name}. {effect}")
         # its lock on the folder keeps a second stack from starting
         broker = self._parts.enter_context(EmbeddedBroker(self.data_dir))
         self.broker_url = broker.url
+        if broker.notice:
+            self.notices.append(broker.notice)
         self._on_step("broker")
 
         self._parts.enter_context(self.processes)

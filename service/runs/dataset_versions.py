@@ -10,9 +10,17 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownDataset, UnknownRun
+from service.errors import (
+    JobStateConflict,
+    ObjectExists,
+    ObjectNotFound,
+    RecordUnreadable,
+    UnknownDataset,
+    UnknownRun,
+)
+from service.kit.frozen import _Frozen, parse_members
 from service.kit.ids import accepted_at
 from service.kit.run_kinds import RunKind
 from service.kit.states import JobState
@@ -34,10 +42,8 @@ _CLOCKS_DIFFER_BY = timedelta(hours=1)
 ReadFormat = Literal["folders", "coco", "voc", "cityscapes", "yolo", "twins", "huggingface", "webdataset"]
 
 
-class DatasetWork(BaseModel):
+class DatasetWork(_Frozen):
     """The work of a run that imports a dataset. Its files are those under ``prefix``, or the archive that was sent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=DATASET_NAME_PATTERN)
     version: int = Field(ge=1, le=_MAX_VERSION)
@@ -106,6 +112,15 @@ class Datasets:
                 continue
         return None
 
+    def delete(self, name: str, version: str) -> None:
+        """Deletes a version, also one whose records cannot be read. Raises :class:`UnknownDataset`."""
+        try:
+            self.repository.delete(self.find(name, version))
+        except RecordUnreadable:
+            run = self._run_of(name, int(version))
+            if run is not None:
+                self.repository.delete_unreadable(run, self.tenant)
+
     def find(self, name: str, version: str | int | None = None) -> RunSpec:
         """A version, or without one the newest. Raises :class:`UnknownDataset`."""
         if version is None:
@@ -131,9 +146,9 @@ class Datasets:
             for number in reversed(self.versions(name)):
                 try:
                     spec = self._spec(name, number)
-                except UnknownRun:
+                    summary = self.repository.read_summary(spec.run)
+                except (UnknownRun, RecordUnreadable):
                     continue
-                summary = self.repository.read_summary(spec.run)
                 if summary is not None and summary.state is JobState.SUCCEEDED:
                     return StoredDataset.open(self.repository.store, spec.run)
         spec = self.find(name, version or None)
@@ -155,14 +170,21 @@ class Datasets:
                 yield int(number), info.modified
 
     def _spec(self, name: str, version: int) -> RunSpec:
+        run = self._run_of(name, version)
+        if run is None:
+            raise self._unknown(name, version)
         try:
-            run = self._run_of(name, version)
-        except ObjectNotFound:
-            raise self._unknown(name, version) from None
-        return self.repository.read_spec(run, tenant=self.tenant, kind=RunKind.DATASET)
+            return self.repository.read_spec(run, tenant=self.tenant, kind=RunKind.DATASET)
+        except RecordUnreadable as error:
+            raise RecordUnreadable(error.detail, **error.extra, dataset=f"{name}@{version}") from None
 
-    def _run_of(self, name: str, version: int) -> str:
-        return str(json.loads(self.repository.store.get(run_keys.tenant_dataset(self.tenant, name, version)))["run"])
+    def _run_of(self, name: str, version: int) -> str | None:
+        """The run of a version; None if there is none, or the record of its number is damaged."""
+        key = run_keys.tenant_dataset(self.tenant, name, version)
+        try:
+            return str(parse_members(self.repository.store.get(key), key, "run")["run"])
+        except (ObjectNotFound, RecordUnreadable):
+            return None
 
     def _unknown(self, name: str, version: str | int | None) -> UnknownDataset:
         asked = name if version is None else f"{name}@{version}"

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownRun
-from service.jobs.repository import parse_stored
+from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, RecordUnreadable, UnknownRun
 from service.jobs.usage import TenantUsage
+from service.kit.frozen import parse_members, parse_stored
 from service.kit.run_kinds import RunKind, kind_of
 from service.kit.states import JobState
 from service.kit.validation import truncated_repr
@@ -43,17 +43,44 @@ class RunRepository:
         self.store.put(run_keys.open_run(spec.run), b"")
         return self._put_once(run_keys.run_spec(spec.run), spec)
 
+    def announce(self, run: str, tenant: str, size: int) -> None:
+        """Counts ``size`` bytes for a run whose spec is not written yet, before they are stored.
+
+        The sweeper finds the run, and removes it if its spec never comes.
+        """
+        self.store.put(run_keys.open_run(run), tenant.encode())
+        TenantUsage(self.store).record_bytes(tenant, run, size)
+
+    def abandon(self, run: str) -> None:
+        """Deletes a run whose spec was never written: its entry among the open ones, and what was stored for it."""
+        try:
+            tenant = self.store.get(run_keys.open_run(run)).decode()
+        except ObjectNotFound:
+            return
+        if not tenant:
+            self.store.delete(run_keys.open_run(run))  # nothing was stored before its spec
+            return
+        entry = {"format": 1, "run": run, "why": "never written", "tenant": tenant, "idempotency": None}
+        self.store.put(run_keys.deleting_run(run), json.dumps(entry).encode())
+
     def read_spec(self, run: str, *, tenant: str | None = None, kind: RunKind | None = None) -> RunSpec:
         """The run's spec.
 
-        Raises :class:`UnknownRun` if there is none, or it is of another tenant or kind, or being deleted.
+        Raises :class:`UnknownRun` if there is none, or it is of another tenant or kind, or being deleted; and
+        :class:`RecordUnreadable` for a spec that cannot be read: who may see the run is then decided by the tenants'
+        lists.
         """
         found = kind_of(run)
         what = kind or found
         if found is None or kind not in (None, found):
             expected = f"ids of {what.plural} begin with {what.letter!r}" if what else "ids come from the API"
             raise UnknownRun(f"{truncated_repr(run)} is not an id of {what.words if what else 'a run'}; {expected}")
-        spec = self.stored_spec(run)
+        spec: RunSpec | None = None
+        try:
+            spec = self.stored_spec(run)
+        except RecordUnreadable:
+            if (tenant is None or self.lists_run(run, tenant)) and not self.is_deleted(run):
+                raise
         if spec is None or tenant not in (None, spec.tenant) or self.is_deleted(run):
             raise UnknownRun(f"{found.value} {run!r} does not exist; GET /{found.plural} lists those that do")
         return spec
@@ -61,9 +88,13 @@ class RunRepository:
     def stored_spec(self, run: str) -> RunSpec | None:
         """The run's spec, also while the run is being deleted; None if there is none."""
         try:
-            return parse_stored(RunSpec, self.store.get(run_keys.run_spec(run)), run_keys.run_spec(run))
+            return parse_stored(RunSpec, self.store.get(run_keys.run_spec(run)), run_keys.run_spec(run), run=run)
         except ObjectNotFound:
             return None
+
+    def lists_run(self, run: str, tenant: str) -> bool:
+        """Whether the run is listed among the tenant's."""
+        return self.store.head(run_keys.tenant_run(tenant, run)) is not None
 
     def runs(self, tenant: str, kind: RunKind, *, start_after: str | None = None) -> Iterator[str]:
         """The tenant's runs of a kind, newest first, those after ``start_after`` only; some may have no spec."""
@@ -122,7 +153,7 @@ class RunRepository:
         """How the run ended, or None if it has not."""
         key = run_keys.run_summary(run)
         try:
-            return parse_stored(RunSummary, self.store.get(key), key)
+            return parse_stored(RunSummary, self.store.get(key), key, run=run)
         except ObjectNotFound:
             return None
 
@@ -155,7 +186,8 @@ class RunRepository:
             bytes=size,
             result=result or {},
         )
-        TenantUsage(self.store).record_bytes(spec.tenant, spec.run, size)
+        # in place of what was announced: the archive is removed
+        TenantUsage(self.store).replace_bytes(spec.tenant, spec.run, size)
         if spec.callback is not None:
             self.outbox.enqueue(spec.run)
         first = self._put_once(run_keys.run_summary(spec.run), summary)
@@ -166,8 +198,21 @@ class RunRepository:
 
         A run that has not ended is cancelled. A callback that has not been delivered is deleted with the run.
         """
-        entry = {"format": 1, "run": spec.run, "why": why, "tenant": spec.tenant, "idempotency": spec.idempotency}
-        self.store.put(run_keys.deleting_run(spec.run), json.dumps(entry).encode())
+        self._delete(spec.run, spec.tenant, spec.idempotency, why)
+
+    def delete_unreadable(self, run: str, tenant: str) -> None:
+        """Deletes a run whose spec or summary cannot be read, as :meth:`delete` does."""
+        key = run_keys.run_spec(run)
+        try:
+            bound = parse_members(self.store.get(key), key).get("idempotency")
+        except (ObjectNotFound, RecordUnreadable):
+            bound = None
+        own = isinstance(bound, str) and bound.startswith(f"idempotency/{tenant}/")
+        self._delete(run, tenant, bound if own else None, "asked for")
+
+    def _delete(self, run: str, tenant: str, idempotency: str | None, why: str) -> None:
+        entry = {"format": 1, "run": run, "why": why, "tenant": tenant, "idempotency": idempotency}
+        self.store.put(run_keys.deleting_run(run), json.dumps(entry).encode())
 
     def is_deleted(self, run: str) -> bool:
         return self.store.head(run_keys.deleting_run(run)) is not None
@@ -185,10 +230,14 @@ class RunRepository:
 
         Returns True once nothing is left of it and its entry is gone.
         """
+        key = run_keys.deleting_run(run)
+        entry: dict[str, Any] = {}
         try:
-            entry = json.loads(self.store.get(run_keys.deleting_run(run)))
+            entry = parse_members(self.store.get(key), key, "tenant")
         except ObjectNotFound:
             return True
+        except RecordUnreadable:
+            pass  # the run is deleted all the same, with all that any tenant has of it
         removed = 0
         last = (run_keys.run_spec(run), run_keys.run_summary(run))
         for info in self.store.list(run_keys.run_prefix(run)):
@@ -200,11 +249,13 @@ class RunRepository:
         for key in last:
             self.store.delete(key)
         self.outbox.delete_entry(run)
-        tenant = str(entry["tenant"])
         if entry.get("idempotency"):
             self.store.delete(str(entry["idempotency"]))
-        TenantUsage(self.store).drop_bytes(tenant, run)
-        for key in (run_keys.tenant_run(tenant, run), run_keys.open_run(run), run_keys.deleting_run(run)):
+        usage = TenantUsage(self.store)
+        for tenant in [entry["tenant"]] if entry else list(usage.tenants()):
+            usage.drop_bytes(tenant, run)
+            self.store.delete(run_keys.tenant_run(tenant, run))
+        for key in (run_keys.open_run(run), run_keys.deleting_run(run)):
             self.store.delete(key)
         return True
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
+from service.kit.frozen import _Frozen
 from service.kit.run_kinds import RUN_ID_PATTERN, RunKind, kind_of
 from service.kit.states import JobState
 from service.kit.tenants import DEFAULT_TENANT, TENANT_PATTERN
 from service.webhooks.spec import Callback
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class RunSpec(_Frozen):

@@ -15,21 +15,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.errors import ObjectNotFound, StoreError
+from service.kit.frozen import _Frozen
 from service.store.base import ObjectStore
 from service.store.run_keys import run_prefix
 
 
-class AcceptedLine(BaseModel):
+class AcceptedLine(_Frozen):
     """An accepted twin.
 
     ``source_mask`` names the real mask, or masks joined by '+', that it came from; ``made_from`` has the real item and
     the transforms of its mask.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     job: str
     index: int = Field(ge=0)

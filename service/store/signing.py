@@ -5,18 +5,22 @@ The signature is the HMAC-SHA256 of key and expiry time, in hex. S3 signs its ow
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from service.errors import LinkExpired, LinkInvalid, SettingsError
 
 LINK_PATH = "/objects/"
+_log = logging.getLogger("twinset.store")
 
 
 def signature(secret: bytes, key: str, expires: int, sha256: str | None = None) -> str:
@@ -71,21 +75,15 @@ def load_or_create_secret(
 ) -> bytes:
     """The secret in the file ``path``, created on first use with mode 0600; racing processes agree on one.
 
+    The file is flushed to disk before it gets its name. One that a power cut has emptied is replaced by a new one.
     Raises SettingsError, which calls the secret ``name`` and mentions the ``setting`` that would replace it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        set_aside_emptied(path)
         if not path.exists():
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(make())
-            try:
-                os.link(draft, path)
-            except FileExistsError:
-                pass
-            finally:
-                draft.unlink()
-        secret = path.read_text().strip().encode()
+            _create(path, make())
+        secret = path.read_text(errors="replace").strip().encode()
     except OSError as error:
         raise SettingsError(
             f"the {name} at {path} cannot be read or created ({error.strerror}); "
@@ -94,3 +92,44 @@ def load_or_create_secret(
     if len(secret) < 16:
         raise SettingsError(f"the {name} at {path} is shorter than 16 characters; delete it to get a new one")
     return secret
+
+
+def set_aside_emptied(path: Path) -> Path | None:
+    """Renames a secret's file that a power cut has emptied or filled with zeros; its new path, None if it is whole."""
+    if not path.exists():
+        return None
+    with _lock(path.parent):  # another process may have replaced it by now
+        data = path.read_bytes() if path.exists() else b"gone"
+        if data.strip() and b"\0" not in data:
+            return None
+        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+        path.rename(aside)
+    _log.warning("%s was empty or damaged, as after a power cut. It is now %s, and a new one is made", path, aside.name)
+    return aside
+
+
+def _create(path: Path, text: str) -> None:
+    """Creates the file with ``text``, flushed to disk, unless it exists."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    with _lock(path.parent) as folder:
+        os.fsync(folder)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[int]:
+    """A lock among processes on ``folder``, as its descriptor."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -12,18 +12,22 @@ and what became of its webhook is in the attempts. So a leftover entry, or one w
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
-from service.errors import ObjectExists, StoreError
+from service.errors import ObjectExists, RecordUnreadable
+from service.kit.frozen import _Frozen, parse_stored
 from service.kit.ids import is_job_id
 from service.kit.run_kinds import kind_of
 from service.store import keys, run_keys
 from service.store.base import ObjectStore
+
+_log = logging.getLogger("twinset.webhooks")
 
 
 class CallbackState(StrEnum):
@@ -43,10 +47,8 @@ class CallbackState(StrEnum):
         return self in (CallbackState.DELIVERED, CallbackState.FAILED)
 
 
-class DeliveryAttempt(BaseModel):
+class DeliveryAttempt(_Frozen):
     """One attempt. ``error`` has the reason where there is no ``status``; after ``abandoned`` no attempt follows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     number: int = Field(ge=1)
@@ -113,8 +115,14 @@ class Outbox:
         self.store.delete(keys.pending_callback(subject))
 
     def read(self, subject: str) -> DeliveryStatus:
-        """The state of the webhook of a job or run that has ended."""
-        return delivery_status([_read(self.store, info.key) for info in self.store.list(_attempts_prefix(subject))])
+        """The state of the webhook of a job or run that has ended. Attempts that cannot be read are left out."""
+        attempts = []
+        for info in self.store.list(_attempts_prefix(subject)):
+            try:
+                attempts.append(parse_stored(DeliveryAttempt, self.store.get(info.key), info.key))
+            except RecordUnreadable as error:
+                _log.warning("%s", error.detail)
+        return delivery_status(attempts)
 
     def record(self, subject: str, attempt: DeliveryAttempt) -> DeliveryAttempt:
         """Records an attempt and returns it, under the next free number if another sender has used its number."""
@@ -140,12 +148,3 @@ def _attempts_prefix(subject: str) -> str:
 
 def _attempt_key(subject: str, number: int) -> str:
     return keys.job_callback(subject, number) if is_job_id(subject) else run_keys.run_callback(subject, number)
-
-
-def _read(store: ObjectStore, key: str) -> DeliveryAttempt:
-    try:
-        return DeliveryAttempt.model_validate_json(store.get(key))
-    except ValidationError as error:
-        raise StoreError(
-            f"{key} in the object store is not a record of a webhook attempt: {error.errors()[0]['msg']}"
-        ) from None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 
 from service.augmentations.rounds import Rounds
-from service.errors import UnknownJob
+from service.errors import RecordUnreadable, UnknownJob
 from service.jobs import idempotency
 from service.jobs.cancel import cancel
 from workers.bulk.worker import BulkWorker
@@ -20,8 +21,8 @@ def cancel_jobs(worker: BulkWorker, run: str) -> bool:
             if worker.repository.read_summary(job) is None:
                 cancel(worker.repository.read_spec(job), worker.repository, worker.live_state)
                 ended = ended and worker.repository.read_summary(job) is not None
-        except UnknownJob:
-            continue  # the job is deleted already, or was never accepted
+        except (UnknownJob, RecordUnreadable):
+            continue  # it is deleted, or was never accepted; or has a damaged record, so that no worker makes it
     return ended
 
 
@@ -34,6 +35,8 @@ def delete_jobs(worker: BulkWorker, run: str) -> bool:
             worker.repository.deletions.enqueue(worker.repository.read_spec(job), "asked for")
         except UnknownJob:
             continue
+        except RecordUnreadable:
+            worker.repository.deletions.enqueue_unreadable(job, None)
     return True
 
 
@@ -41,7 +44,9 @@ def _jobs(worker: BulkWorker, run: str) -> Iterator[str]:
     """All jobs that the set has submitted, also those of a round whose submission was interrupted."""
     rounds = Rounds(worker.store, run)
     yield from rounds.jobs()
-    spec = worker.runs.stored_spec(run)
+    spec = None
+    with suppress(RecordUnreadable):
+        spec = worker.runs.stored_spec(run)
     if spec is None:
         return
     for number in rounds.half_sent():

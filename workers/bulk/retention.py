@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
-from service.errors import TwinsetError, UnknownRun
+from service.errors import RecordUnreadable, TwinsetError, UnknownRun
 from service.kit.run_kinds import RunKind, kind_of
 from workers.bulk import metrics
 from workers.bulk.worker import BulkWorker
@@ -75,12 +75,14 @@ class RunRetention:
         """Whether an unfinished export names the set as a source."""
         runs = self.worker.runs
         for export in runs.open_runs():
-            if kind_of(export) is not RunKind.EXPORT or runs.read_summary(export) is not None:
+            if kind_of(export) is not RunKind.EXPORT:
                 continue
             try:
+                if runs.read_summary(export) is not None:
+                    continue
                 sources = runs.read_spec(export).work.get("sources", ())
-            except UnknownRun:
+            except (UnknownRun, RecordUnreadable):
                 continue
-            if any(source["id"] == run for source in sources):
+            if any(isinstance(source, dict) and source.get("id") == run for source in sources):
                 return True
         return False

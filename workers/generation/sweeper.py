@@ -8,13 +8,14 @@ more page of the rest (so that it sees every job in time), and then reconciles t
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
 from service.broker import redis_keys
-from service.errors import StoreError, TwinsetError
+from service.errors import RecordUnreadable, StoreError, UnknownJob
 from service.jobs.spec import JobSpec
 from service.store import keys
 from workers.generation.worker import Worker
@@ -25,6 +26,8 @@ _LEADER_LOCK = redis_keys.leader("chunk-sweeper")
 _MAX_KNOWN_IN_A_ROW = 20
 _MAX_NEW = 2000
 _PAGE = 500
+_READ_AGAIN_AFTER_S = 20.0
+"""A job whose record could not be read is looked at again after so long."""
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Sweeper(PeriodicTask):
     _open: dict[str, _OpenJob] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _page_after: str | None = None
+    _unreadable: dict[str, float] = field(default_factory=dict)
+    _in_lists: set[str] | None = None
 
     def __post_init__(self) -> None:
         # no longer than a lease, if possible: after a worker's death its chunks are requeued as soon as their leases
@@ -66,14 +71,14 @@ class Sweeper(PeriodicTask):
         for job, open_job in list(self._open.items()):
             if not self._should_continue():
                 break
-            try:
-                if self._reconcile(open_job):
-                    self._open.pop(job)
-                    self._ended.add(job)
-            except TwinsetError as error:
-                logger.warning("job=%s not reconciled: %s", job, error.detail)
-                if isinstance(error, StoreError):
+            with self._contained(f"job={job}", "reconciled"):
+                try:
+                    if self._reconcile(open_job):
+                        self._open.pop(job)
+                        self._ended.add(job)
+                except StoreError as error:
                     self.worker.live_state.publish_stalled(job, error.detail)
+                    raise
         return True
 
     def _find_jobs(self) -> None:
@@ -89,17 +94,39 @@ class Sweeper(PeriodicTask):
 
     def _discover(self, job: str) -> bool:
         """Adds the job to the open or the ended ones; True if it was known."""
-        if job in self._ended or job in self._open:
+        if job in self._ended or job in self._open or self._unreadable.get(job, 0.0) > time.monotonic():
             return True
-        try:
-            if self.worker.repository.read_summary(job) is not None:
-                self._ended.add(job)
-            else:
-                self._open[job] = _OpenJob(self.worker.repository.read_spec(job))
-        except TwinsetError as error:
-            # the spec is not written yet, or the store fails for a moment: a later sweep sees the job again
-            logger.info("job=%s not read: %s", job, error.detail)
+        repository = self.worker.repository
+        with self._contained(f"job={job}", "read"):
+            try:
+                spec = None if job in self._listed() else self._list(job)
+                if repository.read_summary(job) is not None:
+                    self._ended.add(job)
+                else:
+                    self._open[job] = _OpenJob(spec or repository.read_spec(job))
+                self._unreadable.pop(job, None)
+            except UnknownJob as error:
+                # the spec is not written yet, or the job is being deleted
+                logger.info("job=%s not read: %s", job, error.detail)
+            except RecordUnreadable:
+                # it may be restored, or this worker be the older one of an upgrade
+                self._unreadable[job] = time.monotonic() + _READ_AGAIN_AFTER_S
+                raise
         return False
+
+    def _listed(self) -> set[str]:
+        """The jobs that were in their tenants' lists when this sweeper began."""
+        if self._in_lists is None:
+            usage = self.worker.repository.usage
+            self._in_lists = {job for tenant in list(usage.tenants()) for job in usage.jobs(tenant)}
+        return self._in_lists
+
+    def _list(self, job: str) -> JobSpec:
+        """Lists the job among its tenant's, if it is not: earlier versions had no list of the default tenant's jobs."""
+        spec = self.worker.repository.read_spec(job)
+        if not self.worker.repository.usage.lists_job(job, spec.tenant):
+            self.worker.repository.usage.add_job(job, spec.tenant)
+        return spec
 
     def _reconcile(self, open_job: _OpenJob) -> bool:
         """Sends the chunks that are missing and neither queued nor leased, or ends the job; True if it has ended."""

@@ -12,12 +12,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.augmentations.rounds import set_of_key
 from service.broker import redis_keys
-from service.errors import TwinsetError, UnknownJob, UnknownRun
+from service.errors import UnknownJob, UnknownRun
 from service.jobs.garbage import is_leftover, remove_job, remove_strays
 from service.jobs.quotas import forget_stored
 from service.jobs.spec import JobSpec
@@ -80,20 +81,17 @@ class GarbageCollector(PeriodicTask):
         for job in list(repository.deletions.pending(limit=_MAX_JOBS)):
             if not self._should_continue() or left <= 0:
                 return
-            try:
+            with self._contained(f"job={job}", "completely deleted"):
                 deletion = repository.deletions.read(job)
                 if deletion is None:
                     continue
                 removed = remove_job(repository, deletion, max_objects=left)
-            except TwinsetError as error:
-                logger.warning("job=%s not completely deleted: %s", job, error.detail)
-                continue
-            if removed is not None:
-                left -= removed
-                continue
-            if deletion.tenant is not None:
-                forget_stored(self.worker.live_state, deletion.tenant, job)
-            logger.info("job=%s is deleted: %s", job, deletion.why)
+                if removed is not None:
+                    left -= removed
+                    continue
+                if deletion.tenant is not None:
+                    forget_stored(self.worker.live_state, deletion.tenant, job)
+                logger.info("job=%s is deleted: %s", job, deletion.why)
 
     def _find_expired(self) -> None:
         """Enqueues the deletion of the expired jobs in one page of old jobs."""
@@ -105,17 +103,13 @@ class GarbageCollector(PeriodicTask):
         for job in self._retention_pages.page(before):
             if not self._should_continue():
                 return
-            try:
+            with self._contained(f"job={job}", "checked for retention"), suppress(UnknownJob):  # it is being deleted
                 summary = repository.read_summary(job)
                 if summary is None or summary.finished_at >= before:
                     continue
                 spec = repository.read_spec(job)
                 if not self._belongs_to_a_set(spec):
                     repository.deletions.enqueue(spec, "expired")
-            except UnknownJob:
-                continue  # the job is being deleted already
-            except TwinsetError as error:
-                logger.warning("job=%s not checked for retention: %s", job, error.detail)
 
     def _belongs_to_a_set(self, spec: JobSpec) -> bool:
         """Whether the job belongs to an existing augmentation set, with which it will be deleted."""
@@ -138,12 +132,8 @@ class GarbageCollector(PeriodicTask):
         for job in self._leftover_pages.page(before):
             if not self._should_continue():
                 return
-            try:
+            with self._contained(f"job={job}", "searched for leftovers"), suppress(UnknownJob):  # it is being deleted
                 self._find_leftovers_of(job, before)
-            except UnknownJob:
-                continue  # the job is being deleted
-            except TwinsetError as error:
-                logger.warning("job=%s not searched for leftovers: %s", job, error.detail)
         self._searched_at = self.now() if self._leftover_pages.at_start else None
 
     def _find_leftovers_of(self, job: str, before: datetime) -> None:

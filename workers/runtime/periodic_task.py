@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -16,6 +18,7 @@ from workers.runtime.leader_lock import LeaderLock
 logger = logging.getLogger(__name__)
 
 _REPEAT_WARNING_AFTER_S = 60.0
+_MAX_REPORTED = 1000
 
 
 class PeriodicTask(ABC):
@@ -36,6 +39,7 @@ class PeriodicTask(ABC):
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._reported: dict[str, tuple[str, float]] = {}
 
     @abstractmethod
     def run_once(self) -> bool:
@@ -60,6 +64,23 @@ class PeriodicTask(ABC):
     def _should_continue(self) -> bool:
         """Whether a run may go on with its next step: the task is not stopped, and this worker still leads."""
         return not self._stop.is_set() and (self._leader_lock.is_ours or self._leader_lock.acquire())
+
+    @contextmanager
+    def _contained(self, subject: str, what: str) -> Iterator[None]:
+        """Logs what goes wrong with one job or run, so that it stops none of the others; Redis' errors are raised."""
+        try:
+            yield
+        except RedisError:
+            raise
+        except Exception as error:
+            reason = error.detail if isinstance(error, TwinsetError) else f"{type(error).__name__}: {error}"
+            reported, at = self._reported.get(subject, ("", 0.0))
+            if reason == reported and time.monotonic() - at < _REPEAT_WARNING_AFTER_S:
+                return
+            self._reported[subject] = (reason, time.monotonic())
+            while len(self._reported) > _MAX_REPORTED:
+                self._reported.pop(next(iter(self._reported)))
+            logger.warning("%s not %s: %s", subject, what, reason, exc_info=not isinstance(error, TwinsetError))
 
     def _run(self) -> None:
         failure, logged_at = "", 0.0

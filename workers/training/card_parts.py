@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from model_store.card import WeightsFile
+from model_store.card import CardInvalid, ModelCard, WeightsFile, load_card
 from workers.training.training_log import read_log
 
 INTENDED_USE = "More training images for segmentation models of the same kind of scene, mixed with real ones."
@@ -44,3 +44,14 @@ def versions(*packages: str) -> dict[str, str]:
 def joined_licences(licences: Iterable[str]) -> str:
     """The licences of all training data, each once, in order."""
     return "; ".join(dict.fromkeys(licence for licence in licences if licence))
+
+
+def keep_figures(card: ModelCard, folder: Path) -> ModelCard:
+    """The card with what ``twinset evaluate`` measured of the same weights, if ``folder`` has that on its card."""
+    try:
+        former = load_card(folder)
+    except (CardInvalid, OSError):
+        return card
+    if former.files != card.files:
+        return card
+    return card.model_copy(update={"measured": {**former.measured, **card.measured}})

@@ -21,6 +21,7 @@ from workers.training.card_parts import (
     INTENDED_USE,
     LIMITS_OF_USE,
     ExportImpossible,
+    keep_figures,
     last_log_line,
     versions,
     weights_file,
@@ -198,5 +199,6 @@ def export_model(
         licence=data.licence or "as the training data",
         files={WEIGHTS_FILE: weights_file(path)},
     )
+    card = keep_figures(card, out)
     write_card(out, card)
     return card

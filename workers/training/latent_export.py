@@ -22,6 +22,7 @@ from workers.training.card_parts import (
     LIMITS_OF_USE,
     ExportImpossible,
     joined_licences,
+    keep_figures,
     last_log_line,
     versions,
     weights_file,
@@ -219,5 +220,6 @@ def _write(out: Path, base: LatentBase, trained: dict[str, Tensor], card: ModelC
         metadata={"format": "pt"},
     )
     card = card.model_copy(update={"files": {WEIGHTS_FILE: weights_file(path)}})
+    card = keep_figures(card, out)
     write_card(out, card)
     return card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 
+from workers.training.interruption import interruptible
 from workers.training.loop import learning_rate
 from workers.training.training_log import TrainingLog
 
@@ -58,23 +60,38 @@ class Trainer(ABC):
     def run(
         self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None
     ) -> int:
-        """Trains to the end, or to iteration ``until``, with checkpoints and samples; returns the iterations done."""
+        """Trains to the end, or to iteration ``until``, with checkpoints and samples; returns the iterations done.
+
+        SIGINT, SIGTERM and SIGHUP write a checkpoint after the current iteration, and then have their usual effect.
+        """
         end = min(self.settings.iterations, until or self.settings.iterations)
         main = self.accelerator.is_main_process
         self.out.mkdir(parents=True, exist_ok=True)
         log = TrainingLog(self.out / "log.jsonl", self.start, end, every=log_every, show=main)
         done = self.start
         try:
-            for iteration in range(self.start, end):
-                log.add(iteration, self.step(iteration))
-                done = iteration + 1
-                if done % checkpoint_every == 0 or done == end:
-                    self.save(done)
-                if main and (done % sample_every == 0 or done == end):
-                    self.save_samples(done)
-            log.write_line(done)
+            with interruptible() as interruption:
+                for iteration in range(self.start, end):
+                    log.add(iteration, self.step(iteration))
+                    done = iteration + 1
+                    stopping = interruption.is_requested(self.accelerator)
+                    if stopping or done % checkpoint_every == 0 or done == end:
+                        self.save(done)
+                    if stopping:
+                        break
+                    if main and (done % sample_every == 0 or done == end):
+                        self.save_samples(done)
+                log.write_line(done)
         finally:
             log.close()
+        if interruption.signal is not None:
+            if main:
+                print(
+                    f"stopped at iteration {done} of {end}, with a checkpoint in {self.out}; "
+                    "the same command goes on from there",
+                    file=sys.stderr,
+                )
+            interruption.leave()
         return done
 
     def set_rate(self, optimizer: torch.optim.Optimizer, iteration: int) -> None:

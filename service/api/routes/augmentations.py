@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Response
 from service.api.auth import KeyedRoute, TenantDep
 from service.api.content_type import JsonRoute
 from service.api.openapi import answers
-from service.api.own_runs import own_run, progress_of, runs_page
+from service.api.own_runs import delete_run, own_run, progress_of, runs_page
 from service.api.parameters import Cursor, IdempotencyKey, numeric_cursor
 from service.api.routes import callbacks
 from service.api.routes.samples import Links, sample_view
@@ -115,8 +115,8 @@ def list_augmentations(
     limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of sets in the answer.")] = 20,
 ) -> AugmentationPage:
     """Sets, newest first."""
-    found, following = runs_page(services, tenant, RunKind.AUGMENTATION, cursor=cursor, limit=limit)
-    return AugmentationPage(augmentations=[augmentation_view(services, *each) for each in found], next_cursor=following)
+    page = runs_page(services, tenant, RunKind.AUGMENTATION, augmentation_view, cursor=cursor, limit=limit)
+    return AugmentationPage(augmentations=page.views, unreadable=page.unreadable, next_cursor=page.next_cursor)
 
 
 @router.get(
@@ -186,7 +186,7 @@ def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
 )
 def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> Response:
     """Deletes a set with its twins and the jobs that made them; exports made from it stay."""
-    services.runs.delete(own_run(services, tenant, augmentation, RunKind.AUGMENTATION))
+    delete_run(services, tenant, augmentation, RunKind.AUGMENTATION)
     return Response(status_code=204)
 
 

@@ -11,11 +11,12 @@ from service.api.openapi import answers
 from service.api.own_runs import progress_of
 from service.api.parameters import Cursor, bad_cursor
 from service.api.schemas.datasets import DatasetPage, DatasetView, dataset_view
+from service.api.schemas.unreadable import MAX_READ_PER_PAGE, UnreadableView, unreadable_view
 from service.api.services import Services, ServicesDep
 from service.datasets.reading.report import ReadReport
 from service.datasets.statistics_values import DatasetStatistics
 from service.datasets.stored import layout
-from service.errors import JobStateConflict, ObjectNotFound
+from service.errors import JobStateConflict, ObjectNotFound, RecordUnreadable
 from service.runs.dataset_versions import (
     is_dataset_name,
 )
@@ -38,15 +39,22 @@ def list_datasets(
         raise bad_cursor(cursor)
     datasets = services.datasets(tenant)
     views: list[DatasetView] = []
+    unreadable: list[UnreadableView] = []
     last: str | None = None
-    for name in datasets.names(start_after=cursor):
-        if len(views) == limit:
-            return DatasetPage(datasets=views, next_cursor=last)
+    for number, name in enumerate(datasets.names(start_after=cursor)):
+        if len(views) + len(unreadable) == limit or number == MAX_READ_PER_PAGE:
+            return DatasetPage(datasets=views, unreadable=unreadable, next_cursor=last)
         last = name
-        spec = datasets.latest(name)
-        if spec is not None:
-            views.append(_view(services, spec))
-    return DatasetPage(datasets=views, next_cursor=None)
+        spec: RunSpec | None = None
+        try:
+            spec = datasets.latest(name)
+            if spec is not None:
+                views.append(_view(services, spec))
+        except RecordUnreadable as error:
+            dataset = error.extra.get("dataset") or f"{name}@{(spec.work if spec else {}).get('version')}"
+            path = services.path(f"/datasets/{dataset.replace('@', '/')}")
+            unreadable.append(unreadable_view(dataset, path, error))
+    return DatasetPage(datasets=views, unreadable=unreadable, next_cursor=None)
 
 
 @router.get("/datasets/{name}", response_model=DatasetView, summary="Get a dataset", responses=answers(404, 503))
@@ -109,7 +117,7 @@ def cancel_dataset(name: Name, version: Version, services: ServicesDep, tenant: 
 )
 def delete_dataset(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> Response:
     """Deletes a version with all its files; this cannot be undone, and its number is not used again."""
-    services.runs.delete(services.datasets(tenant).find(name, version))
+    services.datasets(tenant).delete(name, version)
     return Response(status_code=204)
 
 

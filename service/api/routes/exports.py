@@ -12,11 +12,12 @@ from pydantic import Field
 from service.api.auth import KeyedRoute, TenantDep
 from service.api.content_type import JsonRoute
 from service.api.openapi import answers
-from service.api.own_runs import own_run, progress_of, runs_page
+from service.api.own_runs import delete_run, own_run, progress_of, runs_page
 from service.api.parameters import Cursor, IdempotencyKey, numeric_cursor
 from service.api.routes import callbacks
 from service.api.schemas.jobs import as_json
 from service.api.schemas.runs import RunView, View, run_fields
+from service.api.schemas.unreadable import WithUnreadable, reads_records
 from service.api.services import Services, ServicesDep
 from service.datasets.writing.skipped import SkippedGroup
 from service.errors import JobStateConflict
@@ -51,7 +52,7 @@ class ExportView(RunView):
     links: dict[str, str] = Field(description="self, events, cancel; files once it is complete")
 
 
-class ExportPage(View):
+class ExportPage(View, WithUnreadable):
     """Exports, newest first."""
 
     exports: list[ExportView]
@@ -145,8 +146,8 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of exports in the answer.")] = 20,
 ) -> ExportPage:
     """Exports, newest first."""
-    found, following = runs_page(services, tenant, RunKind.EXPORT, cursor=cursor, limit=limit)
-    return ExportPage(exports=[export_view(services, *each) for each in found], next_cursor=following)
+    page = runs_page(services, tenant, RunKind.EXPORT, export_view, cursor=cursor, limit=limit)
+    return ExportPage(exports=page.views, unreadable=page.unreadable, next_cursor=page.next_cursor)
 
 
 @router.get("/exports/{export}", response_model=ExportView, summary="Get an export", responses=answers(404, 503))
@@ -218,10 +219,11 @@ def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) ->
 )
 def delete_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> Response:
     """Deletes an export with its files; a running one is cancelled first. Its sources stay."""
-    services.runs.delete(own_run(services, tenant, export, RunKind.EXPORT))
+    delete_run(services, tenant, export, RunKind.EXPORT)
     return Response(status_code=204)
 
 
+@reads_records
 def export_view(services: Services, spec: RunSpec, progress: RunProgress) -> ExportView:
     """The export as answered."""
     result = progress.summary.result if progress.summary and progress.state is JobState.SUCCEEDED else {}

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from service.api.auth import KeyedRoute, TenantDep
 from service.api.openapi import answers
-from service.api.own_jobs import LazyOwnJob, OwnJob
+from service.api.own_jobs import JobId, LazyOwnJob, OwnJob, delete_unreadable_job, own_job
 from service.api.parameters import Cursor, bad_cursor
 from service.api.schemas.jobs import (
     JobPage,
@@ -17,8 +17,9 @@ from service.api.schemas.jobs import (
     as_json,
     job_view,
 )
+from service.api.schemas.unreadable import MAX_READ_PER_PAGE, UnreadableView, unreadable_view
 from service.api.services import Services, ServicesDep
-from service.errors import UnknownJob
+from service.errors import RecordUnreadable, UnknownJob
 from service.jobs.cancel import cancel
 from service.jobs.retry import Retries
 from service.jobs.spec import JobSpec
@@ -27,7 +28,6 @@ from service.kit.prefetch import prefetch
 from service.kit.states import JobState
 
 router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
-_MAX_READ_PER_PAGE = 500
 
 
 @router.get("/jobs", response_model=JobPage, summary="List jobs", responses=answers(422, 503))
@@ -38,24 +38,29 @@ def list_jobs(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of jobs in the answer.")] = 20,
 ) -> JobPage:
-    """Jobs, newest first. With `state` a page may be short, since only so many jobs are read: follow the cursor."""
+    """Jobs, newest first. With `state` a page may be short, since only so many jobs are read: follow the cursor. Jobs
+    whose records cannot be read are listed in `unreadable`, without `state` alone."""
     if cursor is not None and not is_job_id(cursor):
         raise bad_cursor(cursor)
     views: list[JobView] = []
+    unreadable: list[UnreadableView] = []
     last: str | None = None
     read_count = 0
     more = False
     jobs = services.repository.usage.jobs(tenant, start_after=cursor)
     with closing(prefetch(lambda job: _view_if_own(services, job, tenant), jobs)) as found:
         for job, view in found:
-            if len(views) == limit or read_count == _MAX_READ_PER_PAGE:
+            if len(views) + len(unreadable) == limit or read_count == MAX_READ_PER_PAGE:
                 more = True
                 break
             last = job
             read_count += 1
-            if view is not None and state in (None, view.state):
+            if isinstance(view, UnreadableView):
+                if state is None:
+                    unreadable.append(view)
+            elif view is not None and state in (None, view.state):
                 views.append(view)
-    return JobPage(jobs=views, next_cursor=last if more else None)
+    return JobPage(jobs=views, unreadable=unreadable, next_cursor=last if more else None)
 
 
 @router.get("/jobs/{job}", response_model=JobView, summary="Get a job", responses=answers(404, 503))
@@ -100,13 +105,18 @@ def cancel_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobVi
         **answers(404, 409, 503),
     },
 )
-def delete_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView | Response:
+def delete_job(job: JobId, tenant: TenantDep, response: Response, services: ServicesDep) -> JobView | Response:
     """Deletes a job that has ended, with its twins, masks and records; this cannot be undone. From the answer on it is
     unknown (404); its objects, and its links with them, are removed in the background. A job that has not ended is
-    cancelled instead, and stays until it is deleted again. To cancel only, use `POST /jobs/{job}/cancel`."""
-    if services.repository.read_summary(spec.job) is None:
-        return cancel_job(spec, response, services)
-    services.repository.deletions.enqueue(spec, "asked for")
+    cancelled instead, and stays until it is deleted again; one whose records cannot be read is deleted at once. To
+    cancel only, use `POST /jobs/{job}/cancel`."""
+    try:
+        spec = own_job(job, tenant, services)
+        if services.repository.read_summary(job) is None:
+            return cancel_job(spec, response, services)
+        services.repository.deletions.enqueue(spec, "asked for")
+    except RecordUnreadable:
+        delete_unreadable_job(services, job, tenant)
     return Response(status_code=204)
 
 
@@ -141,8 +151,10 @@ def _view(services: Services, spec: JobSpec) -> JobView:
     return job_view(spec, services.progress.read(spec), prefix=services.path(""))
 
 
-def _view_if_own(services: Services, job: str, tenant: str) -> JobView | None:
+def _view_if_own(services: Services, job: str, tenant: str) -> JobView | UnreadableView | None:
     try:
-        return _view(services, services.repository.read_spec(job, tenant=tenant))
+        return _view(services, own_job(job, tenant, services))
     except UnknownJob:
-        return None  # another tenant's, or without a spec: no job was accepted under this id
+        return None  # being deleted, or without a spec: no job was accepted under this id
+    except RecordUnreadable as error:
+        return unreadable_view(job, services.path(f"/jobs/{job}"), error)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from service.api.schemas.jobs import SampleView
 from service.api.schemas.runs import RunView, View, run_fields
+from service.api.schemas.unreadable import WithUnreadable, reads_records
 from service.api.services import Services
 from service.augmentations.plan_values import PlanShares
 from service.augmentations.rounds import Rounds
@@ -53,7 +54,7 @@ class AugmentationView(RunView):
     links: dict[str, str] = Field(description="self, samples, events, cancel, and a signed link to the plan's chart")
 
 
-class AugmentationPage(View):
+class AugmentationPage(View, WithUnreadable):
     """Augmentation sets, newest first."""
 
     augmentations: list[AugmentationView]
@@ -88,6 +89,7 @@ def picture_key(run: str, seed: int) -> str:
     return f"{run_prefix(run)}plan-{seed}.png"
 
 
+@reads_records
 def augmentation_view(services: Services, spec: RunSpec, progress: RunProgress) -> AugmentationView:
     """The augmentation set as answered."""
     work = spec.work

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from service.api.schemas.runs import View, run_fields
+from service.api.schemas.unreadable import WithUnreadable, reads_records
 from service.api.services import Services
 from service.datasets.stored import layout
 from service.datasets.stored.layout import ObjectName
@@ -51,13 +52,14 @@ class DatasetView(View):
     )
 
 
-class DatasetPage(View):
+class DatasetPage(View, WithUnreadable):
     """Datasets by name, the newest version of each."""
 
     datasets: list[DatasetView]
     next_cursor: str | None
 
 
+@reads_records
 def dataset_view(services: Services, spec: RunSpec, progress: RunProgress) -> DatasetView:
     """The dataset as answered."""
     work = DatasetWork.model_validate(spec.work)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from model_store.card import ModelCard
+from service.api.schemas.unreadable import WithUnreadable
 from service.jobs.parameters import GenerationParameters
 from service.jobs.progress import Progress
 from service.jobs.request import EXAMPLE_UPLOAD
@@ -125,7 +126,7 @@ class JobView(_View):
     links: dict[str, str]
 
 
-class JobPage(_View):
+class JobPage(_View, WithUnreadable):
     """Jobs, newest first. A page may have fewer jobs than requested; the last page has no ``next_cursor``."""
 
     jobs: list[JobView]

@@ -18,6 +18,7 @@ from service.datasets.items import DatasetItem
 from service.datasets.stored import layout
 from service.datasets.stored.layout import DatasetAbout, ShardFile, StoredItem
 from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownDataset
+from service.kit.frozen import parse_stored
 from service.kit.prefetch import prefetch
 from service.store.base import ObjectStore
 from service.store.checked import read_checked
@@ -41,12 +42,7 @@ class StoredDataset:
             raise UnknownDataset(
                 f"dataset {run} has not been imported, or was deleted; GET /datasets lists the datasets"
             ) from None
-        try:
-            return cls(store, run, DatasetAbout.model_validate_json(text))
-        except ValidationError as error:
-            raise StoreError(
-                f"{layout.about(run)} in the object store is not a valid dataset: {error.errors()[0]['msg']}"
-            ) from None
+        return cls(store, run, parse_stored(DatasetAbout, text, layout.about(run)))
 
     @property
     def label(self) -> str:

@@ -15,19 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.datasets.classes import ClassList, Source
+from service.kit.frozen import _Frozen
 from service.store.immutable import StoredObject
 from service.store.run_keys import run_prefix
 
 ObjectName = Literal["report", "statistics", "picture", "preview"]
 SHARD_ITEMS = 1000
 SHARD_BYTES = 64 << 20
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ShardFile(_Frozen):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from service.datasets.splits import SPLIT_FORM, is_writable, read_split_map
+from service.kit.frozen import _Frozen
 
 Format = Literal["folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset"]
 ImageFormat = Literal["png", "jpeg"]
 
 
-class ExportOptions(BaseModel):
+class ExportOptions(_Frozen):
     """Everything that determines an export's bytes, apart from its items."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Format
     image_format: ImageFormat = Field("png", description="images already in it are copied byte for byte")

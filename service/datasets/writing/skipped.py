@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.errors import InvalidDataset
+from service.kit.frozen import _Frozen
 
 if TYPE_CHECKING:
     # it needs numpy, and the API reads skipped items without it
@@ -30,19 +31,15 @@ SKIP_REASONS: dict[str, str] = {
 }
 
 
-class SkippedItem(BaseModel):
+class SkippedItem(_Frozen):
     """A skipped item: its name, and why it is not in the export."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     detail: str
 
 
-class SkippedGroup(BaseModel):
+class SkippedGroup(_Frozen):
     """All items skipped for one reason: their number, and the first of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reason: str
     meaning: str

@@ -140,7 +140,7 @@ def test_jobs_are_listed_by_state(client: TestClient, repository: JobRepository)
     finish(repository, repository.read_spec(done))
     assert [job["id"] for job in client.get("/jobs?state=succeeded").json()["jobs"]] == [done]
     assert [job["id"] for job in client.get("/jobs?state=queued&limit=1").json()["jobs"]] == [waiting]
-    assert client.get("/jobs?state=failed").json() == {"jobs": [], "next_cursor": None}
+    assert client.get("/jobs?state=failed").json() == {"jobs": [], "unreadable": [], "next_cursor": None}
 
 
 def test_folders_that_hold_no_job_are_passed_over(client: TestClient, store: ObjectStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from model_store.card import load_card
+from service.cli.model_figures import MAX_ROWS, figures_summary, figures_table
 from service.cli.root import run
 from service.errors import CardError, ObjectExists, StoreUnavailable, WeightsError
 from service.registry.catalogue import Catalogue
@@ -141,3 +143,30 @@ def test_an_interrupted_registration_leaves_no_model_and_can_be_repeated(folder:
     with pytest.raises(ObjectExists, match="was not completed"):
         register(other, store, catalogue(store, tmp_path))
     assert register(folder, store, catalogue(store, tmp_path))[1] is True
+
+
+@pytest.mark.parametrize("name", ["cosimgen-dubai", "pathdiff-nuclei", "siamese-nuclei"])
+def test_a_bundled_model_fits_a_screen_with_its_figures_as_a_table(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run(["models", "show", name]) == 0
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= 100
+    assert not re.search(r"\bNone\b|see evidence|guidance_", text)
+    assert re.search(r"^measure .* by ", text, re.MULTILINE)
+    assert re.search(r"^Frechet distance to real +[0-9.]+ +[0-9.]+$", text, re.MULTILINE)
+
+
+def test_figures_of_any_shape_are_shown_or_left_out() -> None:
+    assert figures_table({}) is None
+    assert figures_table({"by": 7, "data": None, "seed": 3}) is None
+    assert figures_summary({"sampling": {"steps": 5, "guidance_target": None}}) == "steps 5"
+    flat = figures_table({"fid": 12.5, "flag": True, "text": "x"})
+    assert flat is not None
+    assert flat.row_count == 1
+    many = figures_table({f"figure_{number}": number for number in range(40)})
+    assert many is not None
+    assert many.row_count == MAX_ROWS + 1

@@ -147,8 +147,8 @@ def test_a_job_queued_twice_counts_once(repository: JobRepository) -> None:
 
 
 def test_without_a_limit_no_entry_is_written(repository: JobRepository) -> None:
-    accept(repository, limits_over(repository))
-    assert list(repository.store.list("tenants/")) == []
+    spec = accept(repository, limits_over(repository))
+    assert [info.key for info in repository.store.list("tenants/")] == [keys.tenant_job("acme", spec.job)]
 
 
 def test_entries_left_by_a_crash_are_removed_before_a_refusal(repository: JobRepository) -> None:

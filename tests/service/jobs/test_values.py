@@ -145,8 +145,8 @@ def test_a_spec_survives_json_and_refuses_invalid_values() -> None:
     for wrong in (
         {"prompt": "both"},
         {"classes": None},
-        {"masks": masks},
-        {"classes": None, "masks": ()},
+        {"mask": masks},
+        {"classes": None, "mask": ()},
         {"seed": 2**53},
         {"job": "x"},
         {"created_at": NOW.replace(tzinfo=None)},

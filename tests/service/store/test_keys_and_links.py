@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import threading
@@ -164,3 +165,36 @@ def test_a_secret_that_is_too_short_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("short\n")
     with pytest.raises(SettingsError, match="delete it"):
         signing.load_or_create_secret(tmp_path / "secret")
+
+
+@pytest.mark.parametrize("left", [b"", bytes(64), b"0123456789" + bytes(54)])
+def test_a_secret_that_a_power_cut_emptied_is_set_aside_and_made_anew_once(
+    tmp_path: Path, left: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(left)
+    together = threading.Barrier(8)
+    found: list[bytes] = []
+
+    def load() -> None:
+        together.wait()
+        found.append(signing.load_or_create_secret(path))
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(found), len(set(found)), len(found[0])) == (8, 1, 64)
+    aside = next(path.parent.glob("secret.damaged-*"))
+    assert aside.read_bytes() == left
+    assert aside.name in caplog.text
+
+
+def test_a_secret_is_flushed_to_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    plain_fsync, plain_link = os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append("flush"), plain_fsync(file))[1])
+    monkeypatch.setattr(os, "link", lambda *names, **options: (calls.append("link"), plain_link(*names, **options))[1])
+    signing.load_or_create_secret(tmp_path / "secret")
+    assert calls == ["flush", "link", "flush"]

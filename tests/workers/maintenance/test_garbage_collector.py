@@ -38,7 +38,7 @@ STRAY = "ab" * 32
 def ended(worker: Worker, **changes: Any) -> JobSpec:
     """A job that a worker has completed."""
     spec = tiny_spec(**{"count": 3, "chunk_size": 2, **changes})
-    worker.repository.usage.add_job(spec)
+    worker.repository.usage.add_job(spec.job, spec.tenant)
     worker.repository.write_spec(spec)
     for chunk in range(spec.chunks):
         generate_chunk(worker, spec.job, chunk)
@@ -156,7 +156,7 @@ def test_by_default_jobs_never_expire(worker: Worker) -> None:
 def test_inputs_of_a_job_that_was_never_accepted_are_removed_after_a_day(worker: Worker, store: FolderStore) -> None:
     spec = tiny_spec(tenant="acme")
     worker.repository.usage.add_open(spec)
-    worker.repository.usage.add_job(spec)
+    worker.repository.usage.add_job(spec.job, spec.tenant)
     store.put(keys.job_input(spec.job, 0, STRAY), b"mask")
     waiting = tiny_spec()
     worker.repository.write_spec(waiting)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from model_store.card import ModelCard, load_card
+from model_store.card import ModelCard, load_card, write_card
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.superres import ESPCN, small_espcn
 from model_store.diffusion.ddim import DDIM
@@ -289,3 +289,20 @@ def test_at_the_end_the_text_projection_alone_moves_onto_every_class_set(
     assert left < 0.5 * gap(before)
     unchanged = {k: v for k, v in before.state_dict().items() if not k.startswith("text_encoder.")}
     assert all(torch.equal(after.state_dict()[k], v) for k, v in unchanged.items())
+
+
+def test_a_finished_run_that_is_exported_again_keeps_what_was_measured_of_the_same_weights(
+    finished: CoSimGenTrainer, tmp_path: Path
+) -> None:
+    export_model(finished.out, tmp_path, finished.data, name="toy", version="1.0.0")
+    card = load_card(tmp_path)
+    write_card(tmp_path, card.model_copy(update={"measured": {"fid": 12.5}}))
+    again = export_model(finished.out, tmp_path, finished.data, name="toy", version="1.0.1", title="Better words")
+    assert (again.measured, load_card(tmp_path).title) == ({"fid": 12.5}, "Better words")
+    write_card(
+        tmp_path,
+        again.model_copy(
+            update={"files": {name: file.model_copy(update={"sha256": "0" * 64}) for name, file in again.files.items()}}
+        ),
+    )
+    assert export_model(finished.out, tmp_path, finished.data, name="toy", version="1.0.2").measured == {}
