@@ -59,6 +59,7 @@ def _run(options: argparse.Namespace) -> int:
     from workers.generation.warmup import warm_up
     from workers.generation.worker import open_worker
     from workers.maintenance.garbage_collector import GarbageCollector
+    from workers.maintenance.repairer import Repairer
     from workers.maintenance.webhook_sender import WebhookSender
     from workers.models.cache import device_and_dtype
     from workers.runtime.hand import ExtraThreads
@@ -70,6 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     sweeper = Sweeper(worker)
     sender = WebhookSender(worker)
     garbage_collector = GarbageCollector(worker)
+    repairer = Repairer(worker)
 
     def request_shutdown(**_: object) -> None:
         worker.shutdown.request()
@@ -92,6 +94,7 @@ def _run(options: argparse.Namespace) -> int:
     sweeper.start()
     sender.start()
     garbage_collector.start()
+    repairer.start()
     try:
         celery_worker.start()
     finally:
@@ -100,6 +103,7 @@ def _run(options: argparse.Namespace) -> int:
         sweeper.stop()
         sender.stop()
         garbage_collector.stop()
+        repairer.stop()
         worker.close()
     logger.info("worker %s has stopped", worker.name)
     if worker.engine.device_lost:

@@ -54,7 +54,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-LeaderTask = Literal["chunk-sweeper", "run-sweeper", "garbage-collector", "webhook-sender"]
+LeaderTask = Literal["chunk-sweeper", "run-sweeper", "garbage-collector", "webhook-sender", "repairer"]
 """The periodic tasks that one worker at a time runs."""
 
 TurnGroupName = Literal["chunks", "runs"]

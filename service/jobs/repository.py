@@ -105,6 +105,18 @@ class JobRepository:
         """Commits a chunk; False if it was committed before, perhaps with other bytes: then that record counts."""
         return self._put_once(keys.job_chunk(record.job, record.chunk), record)
 
+    def write_repaired(self, record: ChunkRecord, replaces: str | None) -> bool:
+        """Writes the record that a repair puts in the place of the one at key ``replaces``, or of a lost one (None).
+
+        False if another repair has replaced that one meanwhile: then its record counts.
+        """
+        if replaces is None:
+            return self.write_chunk(record)
+        last = replaces.rpartition(".r")[2].removesuffix(".json")
+        number = int(last) + 1 if last.isdecimal() else 1
+        repaired = record.model_copy(update={"format": 2})
+        return self._put_once(keys.job_repaired_chunk(record.job, record.chunk, number), repaired)
+
     def is_recorded(self, job: str, chunk: int) -> bool:
         """Whether the chunk has been committed."""
         return self.store.head(keys.job_chunk(job, chunk)) is not None
