@@ -20,7 +20,7 @@ from model_store.card.parts import (
     TextEncoderRef,
     WeightsFile,
 )
-from model_store.card.words import check_words, join_words
+from model_store.card.words import check_template, check_words, fill_template, join_words
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
@@ -44,7 +44,7 @@ class ModelCard(Frozen):
     guidance_targets: tuple[GuidanceTarget, ...] = Field((), description="those a request may choose from, if any")
     classes: tuple[ClassEntry, ...] = Field(min_length=2, max_length=255)
     palette: PaletteRef
-    prompt_template: str = "A photo of {classes}"
+    prompt_template: str = Field("A photo of {classes}", max_length=2000)
     example_prompts: tuple[str, ...] = Field(
         (), description="wordings that the model was trained with, the commonest first"
     )
@@ -75,6 +75,11 @@ class ModelCard(Frozen):
             if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,100}\.safetensors", name):
                 raise ValueError(f"file {name!r} is not a plain *.safetensors name; weights are safetensors only")
         return files
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _only_classes_are_filled_in(cls, template: str) -> str:
+        return check_template(template)
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelCard:
@@ -171,4 +176,4 @@ class ModelCard(Frozen):
         """The prompt that stands for a set of classes, in canonical order: "A photo of roads, vegetation and water"."""
         wanted = {entry.index: entry for word in classes if (entry := self.find_class(word)) is not None}
         words = [wanted[index].phrase for index in sorted(wanted)]
-        return self.prompt_template.format(classes=join_words(words))
+        return fill_template(self.prompt_template, join_words(words))

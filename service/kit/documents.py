@@ -50,9 +50,10 @@ def parse_json(data: bytes | str) -> Any:
         data = data.encode("utf-8", "surrogatepass")
     cost, budget = json_cost_bytes(data), memory_budget_bytes()
     if cost > budget:
+        of = "" if budget == _UNLIMITED_BYTES else ", half of TWINSET_IMPORT_MEMORY_BYTES"
         raise DocumentRefused(
             f"its {len(data)} bytes of JSON take about {cost >> 20} MB of memory to read; the limit is "
-            f"{budget >> 20} MB, half of what the process has. Divide it"
+            f"{budget >> 20} MB{of}. Divide it"
         )
     try:
         return json.loads(data)
@@ -74,7 +75,7 @@ def parse_yaml(text: str, *, plain: bool = False) -> Any:
     loader = base if plain else safe
     try:
         _check_events(text, loader)
-        return yaml.load(text, Loader=loader)  # noqa: S506
+        return yaml.load(text, Loader=loader)
     except RecursionError:
         raise DocumentRefused("it is nested too deeply to be read; write it with fewer levels") from None
     except DocumentRefused:

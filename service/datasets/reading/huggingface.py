@@ -14,15 +14,14 @@ from service.datasets.reading.class_lists import require_classes
 from service.datasets.reading.entry import Entry
 from service.datasets.reading.faults import naming_faults
 from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.parquet_rows import RowGroup, check_metadata
 from service.datasets.reading.provenance import parse_provenance
-from service.datasets.reading.report import EntryFault, Findings
+from service.datasets.reading.report import Findings
 from service.datasets.reading.tree import files, relative, split_in
 from service.datasets.reading.webdataset import annotate, reader_of
 from service.errors import InvalidDataset
 from service.kit.documents import parse_json
 
-MAX_GROUP_BYTES = 1 << 30
-"""The maximum size of a row group, which is in memory while it is read."""
 _SHARD = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}?)-[0-9]{5}(-of-[0-9]{5})?(-[0-9a-f]{16})?\.parquet")
 _PARQUET = frozenset({".parquet"})
 _MAX_HEADER_BYTES = 16 << 20
@@ -68,6 +67,7 @@ class HuggingFaceSource:
                 with self._parquet.ParquetFile(
                     shard, thrift_string_size_limit=_MAX_HEADER_BYTES, thrift_container_size_limit=_MAX_HEADER_BYTES
                 ) as file:
+                    check_metadata(file.metadata, shard.stat().st_size, path)
                     columns = _columns(file.schema_arrow, path)
                     for group in range(file.num_row_groups):
                         yield from self._group(file, group, columns, path, split)
@@ -78,16 +78,10 @@ class HuggingFaceSource:
                 )
 
     def _group(self, file: Any, number: int, columns: tuple[str, str], path: str, split: str | None) -> Iterator[Entry]:
-        size = file.metadata.row_group(number).total_byte_size
-        if size > MAX_GROUP_BYTES:
-            raise InvalidDataset(
-                f"{path} has a row group of {size} bytes; the limit is {MAX_GROUP_BYTES}. Write smaller row groups"
-            )
         image_column, mask_column = columns
-        group = _Group(file, number, columns)
+        group = RowGroup(file, number, columns)
         names = [name for name in _TEXTS if _is_text(file.schema_arrow, name)]
-        rows = file.read_row_group(number, columns=[*names, f"{image_column}.path"]).to_pylist()
-        for row, about in enumerate(rows):
+        for row, about in enumerate(group.texts([*names, f"{image_column}.path"])):
             listed = (about.pop(image_column) or {}).get("path")
             mask = _Cell(group, mask_column, row)
             yield Entry(
@@ -102,34 +96,15 @@ class HuggingFaceSource:
             )
 
 
-class _Group:
-    """The images of a row group, read at the first access."""
-
-    def __init__(self, file: Any, number: int, columns: tuple[str, str]) -> None:
-        self._file, self._number, self._columns = file, number, columns
-
-    @cached_property
-    def table(self) -> Any:
-        """The bytes of images and masks, a column each."""
-        return self._file.read_row_group(self._number, columns=[f"{name}.bytes" for name in self._columns])
-
-
 class _Cell:
     """An image file in a cell of a column."""
 
-    def __init__(self, group: _Group, column: str, row: int) -> None:
+    def __init__(self, group: RowGroup, column: str, row: int) -> None:
         self._group, self._column, self._row = group, column, row
 
     def read_bytes(self) -> bytes:
         """The file's bytes. Raises EntryFault for an empty cell."""
-        try:
-            cell = self._group.table.column(self._column)[self._row].as_py()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise EntryFault("unreadable", f"its row group cannot be read ({str(error)[:200]})") from None
-        data = (cell or {}).get("bytes")
-        if not data:
-            raise EntryFault("missing_partner", f"its cell in the column {self._column} is empty")
-        return bytes(data)
+        return self._group.cell(self._column, self._row)
 
 
 def parquet_shards(root: Path) -> list[tuple[Path, str | None]]:

@@ -158,6 +158,11 @@ def _card(root: Path, model: str) -> ModelCard:
             f"the folder does not list the classes of {model[:80]!r}: put the model's card beside {_MANIFEST} with "
             f"twinset models show {model[:80]} --json > card.json"
         )
+    if (size := (folder / "card.json").stat().st_size) > _MAX_LINE_BYTES:
+        raise InvalidDataset(
+            f"card.json has {size} bytes; the limit is {_MAX_LINE_BYTES}. Put the model's own card there: twinset models "
+            f"show {model[:80]} --json > card.json"
+        )
     try:
         card = load_card(folder)
     except CardInvalid as error:

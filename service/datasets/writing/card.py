@@ -12,6 +12,7 @@ from service.datasets.writing.notes import export_notes
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
+from service.kit.markdown import code, plain
 
 NEVER_CLINICAL = (
     "Never use it for clinical decisions: not for diagnosis, not for treatment, and not as the only evidence that a "
@@ -89,7 +90,7 @@ def dataset_card(
     """The card as Markdown, ``front_matter`` at its head."""
     real, synthetic = tally.of("real"), tally.of("synthetic")
     lines = [
-        front_matter + f"# {_line(about.title)}",
+        front_matter + f"# {plain(about.title)}",
         "",
         f"{real + synthetic} pairs of an image and its segmentation mask: {synthetic} synthetic, {real} real. "
         f"Format: {options.format}.",
@@ -98,7 +99,7 @@ def dataset_card(
         "| split | real | synthetic |",
         "|---|---|---|",
         *(
-            f"| {split} | {tally.items[split, 'real']} | {tally.items[split, 'synthetic']} |"
+            f"| {plain(split)} | {tally.items[split, 'real']} | {tally.items[split, 'synthetic']} |"
             for split in _splits(tally)
         ),
         "",
@@ -116,7 +117,7 @@ def dataset_card(
         "| index | class | colour |",
         "|---|---|---|",
         *(
-            f"| {entry.index} | {_cell(entry.name)}{' (background)' if entry.background else ''} "
+            f"| {entry.index} | {plain(entry.name)}{' (background)' if entry.background else ''} "
             f"| #{bytes(entry.colour).hex()} |"
             for entry in classes.classes
         ),
@@ -130,7 +131,7 @@ def dataset_card(
         "",
         NEVER_CLINICAL,
         *(line for model in about.models for line in _uses(model)),
-        *(line for note in about.notes for line in ("", _line(note))),
+        *(line for note in about.notes for line in ("", plain(note))),
     ]
     return "\n".join(lines) + "\n"
 
@@ -143,7 +144,7 @@ def _about_splits(options: ExportOptions, tally: CardTally) -> str:
     if options.splits is None:
         renamed = ", ".join(f"{old} became {new}" for old, new in options.split_map.items())
         return f"Items keep the splits of their sources{f'; {renamed}' if renamed else ''}."
-    shares = ", ".join(f"{name} {share:g}" for name, share in options.splits.items())
+    shares = ", ".join(f"{plain(name)} {share:g}" for name, share in options.splits.items())
     skipped = (
         f" {tally.between_splits} items merged from masks of different splits were skipped."
         if tally.between_splits
@@ -167,8 +168,8 @@ def _how_made(about: ExportAbout, tally: CardTally) -> list[str]:
             f"seeds {seeds[0]} to {seeds[1]}" if seeds else "",
         ]
         detail = ", ".join(part for part in parts if part)
-        title = f": {_line(model.title)}" if model.title else ""
-        lines.append(f"- `{_line(model.id)}`{title}{f' ({detail})' if detail else ''}")
+        title = f": {plain(model.title)}" if model.title else ""
+        lines.append(f"- {code(model.id)}{title}{f' ({detail})' if detail else ''}")
     if about.seeds:
         lines.append(f"- seeds of the jobs: {', '.join(map(str, about.seeds))}")
     if about.parameters:
@@ -187,25 +188,16 @@ def _licences(about: ExportAbout) -> list[str]:
         return []
     lines = ["## Licences", "", "Generated images may be bound by the licence of the training data.", ""]
     for model in about.models:
-        lines.append(f"- model `{_line(model.id)}`: {_line(model.licence)}")
-        lines += [f"  - trained on {_line(data.name)}: {_line(data.licence)}" for data in model.training_data]
-    lines += [f"- real images from {_line(data.name)}: {_line(data.licence)}" for data in about.real_data]
+        lines.append(f"- model {code(model.id)}: {plain(model.licence)}")
+        lines += [f"  - trained on {plain(data.name)}: {plain(data.licence)}" for data in model.training_data]
+    lines += [f"- real images from {plain(data.name)}: {plain(data.licence)}" for data in about.real_data]
     return [*lines, ""]
 
 
 def _uses(model: ModelAbout) -> list[str]:
     texts = [text for text in (model.intended_use, model.limits_of_use) if text]
-    return ["", f"Of `{_line(model.id)}`: {' '.join(map(_line, texts))}"] if texts else []
+    return ["", f"Of {code(model.id)}: {' '.join(map(plain, texts))}"] if texts else []
 
 
 def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
-
-
-def _line(text: str) -> str:
-    """Foreign text made safe within one line of Markdown: it can neither end a section nor hold HTML."""
-    return " ".join(text.split()).replace("<", "&lt;")
-
-
-def _cell(text: str) -> str:
-    return _line(text).replace("|", "\\|")

@@ -186,7 +186,7 @@ class HuggingFaceWriter:
         ]
         lines += ["configs:", "- config_name: default", "  data_files:"]
         for split in sorted(self._shards):
-            lines += [f"  - split: {split.replace('-', '_')}", f"    path: data/{split}-[0-9]*.parquet"]
+            lines += [f"  - split: {json.dumps(split.replace('-', '_'))}", f"    path: data/{split}-[0-9]*.parquet"]
         return "\n".join([*lines, "---", "", ""])
 
     def layout(self) -> list[str]:

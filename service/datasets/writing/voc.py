@@ -13,6 +13,7 @@ from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
+from service.kit.cells import cell
 from service.kit.output_file import ExportFile, Spool
 from service.kit.png import encode_mask
 
@@ -72,7 +73,8 @@ class VocWriter:
                 yield both.as_file("ImageSets/Segmentation/trainval.txt")
         rows = ["# label:color_rgb:parts:actions"]
         rows += [
-            f"{' '.join(entry.name.split())}:{','.join(map(str, entry.colour))}::" for entry in self._classes.classes
+            f"{cell(' '.join(entry.name.split()))}:{','.join(map(str, entry.colour))}::"
+            for entry in self._classes.classes
         ]
         yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table()}))
         yield ExportFile.of("labelmap.txt", ("\n".join(rows) + "\n").encode("utf-8", "backslashreplace"))

@@ -222,11 +222,32 @@ def test_parquet_with_other_columns_is_refused(tmp_path: Path, rows: list[dict[s
 
 
 def test_a_row_group_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.datasets.reading import huggingface
+    from service.datasets.reading import parquet_rows
 
-    monkeypatch.setattr(huggingface, "MAX_GROUP_BYTES", 1000)
+    monkeypatch.setattr(parquet_rows, "MAX_GROUP_BYTES", 1000)
     export(scenes(), SCENE_CLASSES, tmp_path, format="huggingface")
     with pytest.raises(InvalidDataset, match=r"a row group of \d+ bytes; the limit is 1000"):
+        list(open_dataset(tmp_path).entries(Findings()))
+
+
+def test_a_value_in_every_row_takes_memory_once(tmp_path: Path) -> None:
+    cell = {"bytes": bytes(1 << 20), "path": "a.png"}
+    parquet.write_table(table([{"image": cell, "mask": cell}] * 100), tmp_path / "train-00000.parquet")
+    (tmp_path / "dataset.json").write_text(LISTED)
+    assert (tmp_path / "train-00000.parquet").stat().st_size < 200_000
+    before = pyarrow.total_allocated_bytes()
+    most = 0
+    for entry in open_dataset(tmp_path).entries(Findings()):
+        assert len(entry.image.read_bytes()) == 1 << 20
+        most = max(most, pyarrow.total_allocated_bytes() - before)
+    assert most < 32 << 20
+
+
+def test_parquet_of_more_rows_than_its_size_explains_is_refused(tmp_path: Path) -> None:
+    rows = [{"image": {"bytes": b"", "path": ""}, "mask": {"bytes": b"", "path": ""}}] * 20_000
+    parquet.write_table(table(rows), tmp_path / "train-00000.parquet")
+    (tmp_path / "dataset.json").write_text(LISTED)
+    with pytest.raises(InvalidDataset, match=r"states 20000 rows in \d+ bytes; the limit is 10\d+"):
         list(open_dataset(tmp_path).entries(Findings()))
 
 
