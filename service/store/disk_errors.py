@@ -24,19 +24,24 @@ _REMEDIES = {
 
 
 @contextmanager
-def disk_errors(root: Path, key: str = "") -> Iterator[None]:
-    """Turns OSErrors about the object ``key`` in the folder ``root`` into InvalidKey or StoreUnavailable."""
+def disk_errors(root: Path | None, key: str = "") -> Iterator[None]:
+    """Turns OSErrors about the object ``key`` into InvalidKey or StoreUnavailable.
+
+    The messages name the folder ``root`` where a store is opened. Later ones reach clients of the API, which need not
+    know the server's folders.
+    """
+    where = "the store" if root is None else f"the store in {root}"
     try:
         yield
     except TwinsetError:
         raise
     except NotAFolder as error:
         what = "a symbolic link, which the store does not follow" if error.is_link else "an object, not a folder"
-        raise InvalidKey(f"{key} cannot be stored: in {root}, {error.name!r} is {what}", key=key) from error
+        raise InvalidKey(f"{key} cannot be stored: in {where}, {error.name!r} is {what}", key=key) from error
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise InvalidKey(f"{key} is a symbolic link in {root}; the store does not follow links", key=key) from error
+            raise InvalidKey(f"{key} is a symbolic link in {where}, which follows no links", key=key) from error
         if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
-            raise InvalidKey(f"{key} is a folder in {root}; an object needs another name", key=key) from error
+            raise InvalidKey(f"{key} is a folder in {where}; an object needs another name", key=key) from error
         remedy = _REMEDIES.get(error.errno or 0, "look at the disk")
-        raise StoreUnavailable(f"the store in {root} failed: {error.strerror or error}; {remedy}") from error
+        raise StoreUnavailable(f"{where} failed: {error.strerror or error}; {remedy}") from error

@@ -35,6 +35,7 @@ from service.store.disk_errors import disk_errors
 from service.store.folder_walk import (
     NO_FOLLOW,
     holds_object,
+    make_folder,
     open_below,
     scan,
     walk,
@@ -56,9 +57,8 @@ class FolderStore:
         self.root = root
         self._secret = link_secret
         self._public_url = public_url.rstrip("/")
-        with self._disk_errors():
-            root.mkdir(parents=True, exist_ok=True)
-            (root / INCOMING).mkdir(exist_ok=True)
+        with disk_errors(root):
+            make_folder(root / INCOMING)
             self._remove_drafts()
 
     def __repr__(self) -> str:
@@ -200,7 +200,7 @@ class FolderStore:
     def _check_new(self, key: str, if_absent: bool) -> None:
         check_key(key)
         if if_absent and self.head(key) is not None:
-            raise ObjectExists(f"{key} exists already in {self.root}", key=key)
+            raise ObjectExists(f"{key} exists already in the store", key=key)
 
     @contextmanager
     def _draft(self, key: str) -> Iterator[tuple[int, str, IO[bytes]]]:
@@ -247,7 +247,7 @@ class FolderStore:
             except FileExistsError:
                 if self.head(key) is None:
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), key) from None
-                raise ObjectExists(f"{key} exists already in {self.root}", key=key) from None
+                raise ObjectExists(f"{key} exists already in the store", key=key) from None
 
     def _open(self, key: str) -> int:
         """A descriptor of the object's file. Raises ObjectNotFound."""
@@ -258,11 +258,11 @@ class FolderStore:
                 descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                raise ObjectNotFound(f"{key} is not in {self.root}", key=key) from None
+                raise ObjectNotFound(f"{key} is not in the store", key=key) from None
             raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise ObjectNotFound(f"{key} is not in {self.root}", key=key)
+            raise ObjectNotFound(f"{key} is not in the store", key=key)
         return descriptor
 
     @contextmanager
@@ -271,9 +271,7 @@ class FolderStore:
         try:
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            raise StoreUnavailable(
-                f"the folder of the store, {self.root}, no longer exists; restore it or restart"
-            ) from None
+            raise StoreUnavailable("the folder of TWINSET_STORE_URL no longer exists; restore it or restart") from None
         try:
             for part in parts:
                 below = open_below(descriptor, part, make=make)
@@ -291,7 +289,7 @@ class FolderStore:
                     os.unlink(entry.path)
 
     def _disk_errors(self, key: str = "") -> AbstractContextManager[None]:
-        return disk_errors(self.root, key)
+        return disk_errors(None, key)
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:

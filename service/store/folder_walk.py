@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from service.store.keys import MAX_KEY_BYTES, is_part
 
@@ -126,3 +127,15 @@ def holds_object(parent: int, name: str) -> bool:
         return any(holds_object(folder, child) for child in below)
     finally:
         os.close(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder and those above it, flushed to disk: a power cut does not lose a new store."""
+    made = [above for above in (folder, *folder.parents) if not above.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in made:
+        descriptor = os.open(each.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

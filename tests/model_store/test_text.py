@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model_store import text
 from model_store.text import ALL_MINILM, SentenceTransformer, TextEncoderMissing, load_text_encoder, text_encoder_folder
 
 TEXTS = ["A photo of buildings, roads and water", "", "water " * 400, "Größe: 5 µm — 核"]
@@ -33,3 +34,21 @@ def test_a_folder_without_weights_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("TWINSET_TEXT_ENCODER_DIR", str(tmp_path))
     with pytest.raises(TextEncoderMissing, match=r"holds no model.safetensors"):
         text_encoder_folder()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_an_encoder_with_changed_files_is_refused_with_the_file_and_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    whole = text_encoder_folder()
+    for each in whole.iterdir():
+        if each.is_file():
+            (tmp_path / each.name).symlink_to(each)
+    (tmp_path / name).unlink()
+    data = bytearray((whole / name).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / name).write_bytes(data)
+    monkeypatch.setenv("TWINSET_TEXT_ENCODER_DIR", str(tmp_path))
+    monkeypatch.setattr(text, "_loaded", {})
+    with pytest.raises(TextEncoderMissing, match=rf"{name} is not all-MiniLM-L6-v2's: .* Install"):
+        load_text_encoder()

@@ -216,7 +216,7 @@ def test_a_disk_that_takes_no_more_is_said_so_and_leaves_nothing_behind(folder_s
         "except StoreUnavailable as error: print(error.detail)"
     )
     told = subprocess.run([sys.executable, "-c", code, folder_store.root], capture_output=True, text=True).stdout
-    assert str(folder_store.root) in told
+    assert str(folder_store.root) not in told
     assert "File too large" in told
     assert list(folder_store.list("")) == []
     assert not any((folder_store.root / ".incoming").iterdir())
@@ -337,7 +337,7 @@ def test_a_file_that_does_not_fit_on_the_disk_is_said_so_and_leaves_nothing_behi
     told = subprocess.run(
         [sys.executable, "-c", code, folder_store.root, tmp_path / "file"], capture_output=True, text=True
     ).stdout
-    assert str(folder_store.root) in told
+    assert str(folder_store.root) not in told
     assert "File too large" in told
     assert list(folder_store.list("")) == []
     assert not any((folder_store.root / ".incoming").iterdir())
