@@ -28,6 +28,7 @@ Runs:
                                             "began_with": time and items, for the rate
     twinset:run-attempts:{run}     string   attempts that failed, or during which its process died   7 days, or the end
                                             with nothing else in hand
+    twinset:run-error:{run}        string   sha256 of what the last attempt raised                   7 days, or the end
     twinset:run-begun:{run}        string   "1": an attempt began and has not ended                  7 days, or its end
     twinset:run-retry-later:{run}  string   "1": the sweeper does not send the run yet               the delay
 
@@ -137,7 +138,7 @@ def run_begun(run: str) -> str:
 
 
 def run_error(run: str) -> str:
-    """What the last attempt of a run raised."""
+    """The sha256 of what the last attempt of a run raised."""
     return f"twinset:run-error:{run}"
 
 

@@ -84,8 +84,16 @@ def _deliver(worker: Worker, job: str, chunk: int) -> tuple[ChunkOutcome, str]:
     if worker.repository.is_recorded(job, chunk):
         worker.completion.after_record(spec, chunk)
         return ChunkOutcome.NOTHING_TO_DO, "the chunk is recorded"
+    with worker.isolation.room(spec, chunk) as alone:
+        if alone is None:
+            worker.dispatcher.send(spec, chunk)
+            return ChunkOutcome.REQUEUED, ""
+        return _claim(worker, spec, chunk, alone=alone)
+
+
+def _claim(worker: Worker, spec: JobSpec, chunk: int, *, alone: bool) -> tuple[ChunkOutcome, str]:
     try:
-        with worker.claims.claim(spec, chunk) as claim:
+        with worker.claims.claim(spec, chunk) as claim, worker.isolation.begun(spec, chunk, alone=alone):
             return Attempt(worker, claim).run()
     except LeasedElsewhere:
         return ChunkOutcome.LEASED, ""

@@ -6,13 +6,15 @@
 In a job of shards the last stage ends with the files in memory, and the chunk packs them into one shard.
 
 The pipeline has a fixed number of slots. A sample holds one from its start to its end, so the engine never waits for a
-disk; at capacity :meth:`Pipeline.start` returns None, so callers back off. Decoded twins, the largest things in the
+disk; at capacity :meth:`Pipeline.start` returns None, so callers back off. A tenant gets no further slot once it holds
+three times as many as are free, so that some are always left for another. Decoded twins, the largest things in the
 pipeline, are bounded once more: if the store is slow, decoding waits for it.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -33,6 +35,8 @@ from workers.engine.threads import use_threads
 from workers.generation.encode import encode_twin
 from workers.generation.stage import Stage
 from workers.models.loaded_model import LoadedModel
+
+_HELD_PER_FREE_SLOT = 3
 
 
 class Abandoned(Exception):
@@ -79,10 +83,8 @@ class Pipeline:
     def __init__(self, engine: Engine, store: ObjectStore, *, slots: int = 256, store_threads: int = 8) -> None:
         self._engine = engine
         self._store = store
-        self._slots = threading.BoundedSemaphore(slots)
         self._capacity = slots
-        self._started = 0
-        self._ended = 0
+        self._held: Counter[str] = Counter()
         self._counting = threading.Lock()
         self.decoding = Stage("decode", 1, initializer=lambda: use_threads(1))
         self.storing = Stage("store", store_threads, bound=2 * store_threads)
@@ -90,7 +92,7 @@ class Pipeline:
     @property
     def occupancy(self) -> tuple[int, int]:
         """(samples in the pipeline, slots of it)."""
-        return self._started - self._ended, self._capacity
+        return self._held.total(), self._capacity
 
     def start(
         self,
@@ -104,11 +106,10 @@ class Pipeline:
 
         If the model refuses the sample (ValueError), its item has the reason as its error.
         """
-        if not self._slots.acquire(blocking=False):
+        if not self._take_slot(spec.tenant):
             return None
         in_flight = InFlightSample(model, spec, index, request.mask)
-        self._count(started=1)
-        in_flight.item.add_done_callback(lambda _: self._free_slot())
+        in_flight.item.add_done_callback(lambda _: self._free_slot(spec.tenant))
         try:
             sample = SampleRequest(
                 seed=in_flight.seed,
@@ -138,14 +139,19 @@ class Pipeline:
         self.decoding.close()
         self.storing.close()
 
-    def _free_slot(self) -> None:
-        self._count(ended=1)
-        self._slots.release()
-
-    def _count(self, *, started: int = 0, ended: int = 0) -> None:
+    def _take_slot(self, tenant: str) -> bool:
         with self._counting:
-            self._started += started
-            self._ended += ended
+            free = self._capacity - self._held.total()
+            if self._held[tenant] >= _HELD_PER_FREE_SLOT * free:
+                return False
+            self._held[tenant] += 1
+            return True
+
+    def _free_slot(self, tenant: str) -> None:
+        with self._counting:
+            self._held[tenant] -= 1
+            if not self._held[tenant]:
+                del self._held[tenant]
 
     def _decode(self, in_flight: InFlightSample, latent: Future[Tensor]) -> None:
         """Decodes one sample a call, even if others wait, so that a sample's bits do not depend on other samples."""
@@ -193,7 +199,7 @@ class Pipeline:
                 in_flight.item.set_result(failed_item(in_flight.spec, in_flight.index, reason))
 
         try:
-            stage.put(run)
+            stage.put(run, in_flight.spec.tenant)
         except RuntimeError as error:  # the pipeline has been closed
             in_flight.item.set_exception(Abandoned(f"the worker is stopping: {error}"))
 

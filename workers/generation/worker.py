@@ -23,6 +23,7 @@ from workers.generation.claims import Claims
 from workers.generation.completion import JobCompletion
 from workers.generation.dispatch import ChunkDispatcher
 from workers.generation.inputs import JobInputs
+from workers.generation.isolation import Isolation
 from workers.generation.metrics import watch
 from workers.generation.pipeline import Pipeline
 from workers.generation.progress import ProgressPublisher
@@ -46,6 +47,7 @@ class Worker:
     dispatcher: ChunkDispatcher
     hand: Hand
     claims: Claims
+    isolation: Isolation
     completion: JobCompletion
     inputs: JobInputs
     models: ModelCache
@@ -102,6 +104,7 @@ def open_worker(
             progress=progress,
             shutdown=shutdown,
         ),
+        isolation=Isolation(redis, leases, shutdown),
         completion=JobCompletion(repository, leases, dispatcher, progress),
         inputs=JobInputs(store),
         models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load, on_loaded=watch),

@@ -106,7 +106,7 @@ class KeyedPool:
         return free > 0 and self._busy[key[0]] < free and self._busy_keys[key] < self._max_threads_per_key
 
     def _count(self, key: _Key, change: int) -> None:
-        for counter, name in ((self._busy, key[0]), (self._busy_keys, key)):
-            counter[name] += change
-            if not counter[name]:
-                del counter[name]
+        self._busy[key[0]] += change
+        self._busy_keys[key] += change
+        # without those that have none
+        self._busy, self._busy_keys = +self._busy, +self._busy_keys

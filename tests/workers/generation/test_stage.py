@@ -44,6 +44,19 @@ def test_a_full_stage_makes_its_callers_wait() -> None:
     assert stage.waiting == 0
 
 
+def test_tenants_take_turns_in_a_stage() -> None:
+    stage, begun, gate, order = Stage("decode", 1), threading.Event(), threading.Event(), []
+    stage.put(lambda: (begun.set(), gate.wait(10), None)[-1], "acme")
+    assert begun.wait(10)
+    for number in range(4):
+        stage.put(lambda number=number: order.append(f"a{number}"), "acme")
+    for number in range(2):
+        stage.put(lambda number=number: order.append(f"b{number}"), "birch")
+    gate.set()
+    stage.close()
+    assert order == ["a0", "b0", "a1", "b1", "a2", "a3"]
+
+
 class SlowStore(FolderStore):
     """A store that accepts images only once the gate is open."""
 
