@@ -10,7 +10,6 @@ import argparse
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -40,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             stream=sys.stderr,
         )
-        _silence_celery()
+        from workers.runtime.celery_logging import quiet_celery
+
+        quiet_celery()
         return _run(options)
     except TwinsetError as error:
         print(f"twinset worker: {error.detail}", file=sys.stderr)
@@ -111,15 +112,6 @@ def _run(options: argparse.Namespace) -> int:
         # a normal exit would free memory of a device that no longer answers
         os._exit(DEVICE_LOST)
     return celery_worker.exitcode or 0
-
-
-def _silence_celery() -> None:
-    """Silences Celery's log lines for each task, and a warning that does not apply."""
-    # the worker's own line for each chunk says more than Celery's two
-    for name in ("celery.app.trace", "celery.worker.strategy"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Celery warns about root because of pickled messages; ours are JSON, and nothing else is accepted
-    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
 
 
 def _keep_logging(**_: object) -> None:

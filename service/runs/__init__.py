@@ -6,6 +6,7 @@
     progress           a run's progress: from the store, with live values from Redis
     dataset_request    the body of POST /datasets for files in the object store
     dataset_versions   datasets by name and version
+    version_numbers    the numbers of removed versions
     webhook_payload    the body of the callback at the end of a job or run
     webhook_subject    a job or run with its callback
 

@@ -119,7 +119,7 @@ class Datasets:
         except RecordUnreadable:
             run = self._run_of(name, int(version))
             if run is not None:
-                self.repository.delete_unreadable(run, self.tenant)
+                self.repository.delete_unreadable(run, self.tenant, dataset=f"{name}@{int(version)}")
 
     def find(self, name: str, version: str | int | None = None) -> RunSpec:
         """A version, or without one the newest. Raises :class:`UnknownDataset`."""

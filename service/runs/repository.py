@@ -21,6 +21,7 @@ from service.kit.run_kinds import RunKind, kind_of
 from service.kit.states import JobState
 from service.kit.validation import truncated_repr
 from service.runs.spec import RunSpec, RunSummary
+from service.runs.version_numbers import forget_version
 from service.store import run_keys
 from service.store.base import ObjectStore
 from service.webhooks.outbox import Outbox
@@ -198,20 +199,21 @@ class RunRepository:
 
         A run that has not ended is cancelled. A callback that has not been delivered is deleted with the run.
         """
-        self._delete(spec.run, spec.tenant, spec.idempotency, why)
+        dataset = spec.name if spec.kind is RunKind.DATASET else None
+        self._delete(spec.run, spec.tenant, spec.idempotency, why, dataset)
 
-    def delete_unreadable(self, run: str, tenant: str) -> None:
-        """Deletes a run whose spec or summary cannot be read, as :meth:`delete` does."""
+    def delete_unreadable(self, run: str, tenant: str, *, dataset: str | None = None) -> None:
+        """Deletes a run whose spec or summary cannot be read, as :meth:`delete` does. ``dataset``: its name@version."""
         key = run_keys.run_spec(run)
         try:
             bound = parse_members(self.store.get(key), key).get("idempotency")
         except (ObjectNotFound, RecordUnreadable):
             bound = None
         own = isinstance(bound, str) and bound.startswith(f"idempotency/{tenant}/")
-        self._delete(run, tenant, bound if own else None, "asked for")
+        self._delete(run, tenant, bound if own else None, "asked for", dataset)
 
-    def _delete(self, run: str, tenant: str, idempotency: str | None, why: str) -> None:
-        entry = {"format": 1, "run": run, "why": why, "tenant": tenant, "idempotency": idempotency}
+    def _delete(self, run: str, tenant: str, idempotency: str | None, why: str, dataset: str | None) -> None:
+        entry = {"format": 1, "run": run, "why": why, "tenant": tenant, "idempotency": idempotency, "dataset": dataset}
         self.store.put(run_keys.deleting_run(run), json.dumps(entry).encode())
 
     def is_deleted(self, run: str) -> bool:
@@ -252,6 +254,8 @@ class RunRepository:
         if entry.get("idempotency"):
             self.store.delete(str(entry["idempotency"]))
         usage = TenantUsage(self.store)
+        if isinstance(entry.get("dataset"), str):
+            forget_version(self.store, entry["tenant"], entry["dataset"], run)
         for tenant in [entry["tenant"]] if entry else list(usage.tenants()):
             usage.drop_bytes(tenant, run)
             self.store.delete(run_keys.tenant_run(tenant, run))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -38,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             stream=sys.stderr,
         )
-        for name in ("celery.app.trace", "celery.worker.strategy"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
+        from workers.runtime.celery_logging import quiet_celery
+
+        quiet_celery()
         return _run(options)
     except TwinsetError as error:
         print(f"twinset worker --bulk: {error.detail}", file=sys.stderr)
