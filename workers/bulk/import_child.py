@@ -109,7 +109,8 @@ class _Import:
         if not report.items:
             put_once(store, layout.report(run), report_json)
             raise InvalidDataset(
-                f"no pair of an image and its mask could be read: {_faults(report)}. The report names the files",
+                f"no pair of an image and its mask could be read: {_faults(report)}{_first_fault(report)}. The report "
+                "names the files",
                 skipped=report.skipped,
             )
         statistics, work = collector.result(), self._request.work
@@ -157,6 +158,12 @@ def _faults(report: ReadReport) -> str:
         ", ".join(f"{group.count} {group.kind.replace('_', ' ')}" for group in report.faults if group.skipped)
         or "there is none"
     )
+
+
+def _first_fault(report: ReadReport) -> str:
+    """The first file that was left out, and why, in brackets."""
+    first = next((group.first[0] for group in report.faults if group.skipped and group.first), None)
+    return "" if first is None else f" ({first.file}: {first.detail})"
 
 
 def _is_shown(position: int, total: int) -> bool:

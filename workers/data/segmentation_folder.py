@@ -21,7 +21,7 @@ from model_store.card import IGNORE_INDEX, check_words
 from model_store.masks.resize import majority_resize
 from service.datasets.classes import MAX_CLASSES
 from service.datasets.reading.class_lists import find_classes
-from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.orientation import turn_pixels
 from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import EntryFault
@@ -198,17 +198,17 @@ class SegmentationFolder:
         )
 
     @cached_property
-    def _reader(self) -> MaskReader:
+    def _reader(self) -> MaskDecoder:
         """How the masks encode classes, decided as for every dataset. Raises :class:`DatasetInvalid`."""
         masks = [(f"masks/{path.name}", path) for path in sorted((self.folder / "masks").glob("*.png"))]
         try:
             classes = find_classes(self.folder)
             assert classes is not None  # dataset.json has been read
-            return MaskReader.of(masks, classes, own=is_export(self.folder), by_palette=False)
+            return MaskDecoder.of(masks, classes, own=is_export(self.folder), by_palette=False)
         except InvalidDataset as error:
             raise DatasetInvalid(f"{self.folder}: {error.detail}") from None
 
-    def _pair(self, stem: str, size_px: int, reader: MaskReader) -> _Pair:
+    def _pair(self, stem: str, size_px: int, reader: MaskDecoder) -> _Pair:
         image, path = read_upright(self.image_path(stem)), self.mask_path(stem)
         try:
             read = reader.read(path, f"{self.folder.name}/masks/{path.name}")

@@ -10,7 +10,7 @@ unknown       what is in a folder of no known format
 shards        tar shards, read without unpacking
 tree          the files of a dataset's folder; locating: files named by paths of another machine
 image_files   image files decoded; orientation: upright, as EXIF data ask
-mask_samples  mask files -> samples; mask_encoding: how these stand for classes; mask_reader: -> class indices
+mask_samples  mask files -> samples; mask_encoding: how these stand for classes; mask_decoder: -> class indices
 faults        what readers raise, named
 painting      objects painted over one another -> class indices
 class_lists   files that list classes

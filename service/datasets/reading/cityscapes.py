@@ -12,7 +12,7 @@ from service.datasets.classes import ClassList, Colour
 from service.datasets.reading.class_lists import class_list, find_classes
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
-from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.mask_samples import read_mask_samples
 from service.datasets.reading.pairing import keyed, pair_files
 from service.datasets.reading.provenance import is_export
@@ -55,7 +55,7 @@ class CityscapesSource:
         self.classes = listed or published
         self._listed = listed is not None
         masks = [(relative(root, path), path) for _, path in keyed(root / "gtFine", _LABELS)]
-        self._reader = MaskReader.of(masks, self.classes, own=is_export(root), by_palette=False)
+        self._reader = MaskDecoder.of(masks, self.classes, own=is_export(root), by_palette=False)
 
     @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:

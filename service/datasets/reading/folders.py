@@ -18,8 +18,8 @@ from service.datasets.reading.folder_layouts import (
     folder_pairs,
     single_folders,
 )
+from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.mask_encoding import MaskEncoding
-from service.datasets.reading.mask_reader import MaskReader
 from service.datasets.reading.pairing import pair_files
 from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import Findings
@@ -50,11 +50,11 @@ class FoldersSource:
             )
         self.classes = require_classes(root, classes or self._classes_of_splits())
         if encoding is not None:
-            self._reader = MaskReader(self.classes, encoding)
+            self._reader = MaskDecoder(self.classes, encoding)
             return
         by_palette = classes is not None or not (root / "dataset.json").is_file()
         masks = [(relative(root, path), path) for pair in self._pairs for _, path in pair.mask_files]
-        self._reader = MaskReader.of(masks, self.classes, own=is_export(root), by_palette=by_palette)
+        self._reader = MaskDecoder.of(masks, self.classes, own=is_export(root), by_palette=by_palette)
 
     def _classes_of_splits(self) -> ClassList | None:
         """The classes that a file in each split's folder lists, as Roboflow writes it; None without.

@@ -13,7 +13,7 @@ from service.datasets.extras import optional
 from service.datasets.reading.class_lists import require_classes
 from service.datasets.reading.entry import Entry
 from service.datasets.reading.faults import naming_faults
-from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.parquet_rows import RowGroup, check_metadata
 from service.datasets.reading.provenance import parse_provenance
 from service.datasets.reading.report import Findings
@@ -52,7 +52,7 @@ class HuggingFaceSource:
             raise InvalidDataset("there are no Parquet files, such as data/train-00000.parquet or train/0000.parquet")
 
     @cached_property
-    def _reader(self) -> MaskReader:
+    def _reader(self) -> MaskDecoder:
         return reader_of(self)
 
     @naming_faults

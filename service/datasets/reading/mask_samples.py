@@ -18,7 +18,7 @@ from service.datasets.reading.orientation import upright
 _NUMBERS = ("I", "F")
 STEPS = {1: 255, 2: 85, 4: 17}
 """The brightness of the sample 1 in grey files of less than 8 bits, where 255 is white."""
-_MAX_SAMPLES = 4096
+_MAX_COLOURS = 4096
 _WIDENED = 257
 """8-bit values that were saved with 16 bits are multiples of this: 255 has become 65535."""
 
@@ -62,8 +62,8 @@ class MaskSamples:
 
     @cached_property
     def summary(self) -> MaskSummary:
-        """What occurs in the mask; of very many different samples, the first ones."""
-        counts = _counts(self.samples)
+        """What occurs in the mask; of very many different colours, some."""
+        counts = _colour_counts(self.samples) if self.kind == "rgb" else _counts(self.samples)
         see_through = self.alpha is not None and int(self.alpha.min()) < int(self.alpha.max())
         colours = {sample: self.colour_of(sample) for sample in counts}
         return MaskSummary(self.kind, self.depth, counts, colours, self.lossy, see_through)
@@ -162,8 +162,22 @@ def _counts(samples: np.ndarray) -> dict[float, int]:
     if samples.dtype == np.uint8:
         counts = np.bincount(flat, minlength=256)
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    if samples.dtype == np.uint16:
+        counts = np.bincount(flat)
+        values = np.flatnonzero(counts)
+        return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
     values, numbers = np.unique(flat, return_counts=True)
-    return dict(zip(values[:_MAX_SAMPLES].tolist(), numbers[:_MAX_SAMPLES].tolist(), strict=True))
+    return dict(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
+def _colour_counts(codes: np.ndarray) -> dict[float, int]:
+    """The colours of a painted mask; of one with very many, which is none, those of some of its pixels."""
+    channels = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
+    found = Image.fromarray(channels).getcolors(_MAX_COLOURS)
+    if found is None:
+        values, numbers = np.unique(codes.reshape(-1)[:_MAX_COLOURS], return_counts=True)
+        return dict(zip(values.tolist(), numbers.tolist(), strict=True))
+    return dict(sorted((red << 16 | green << 8 | blue, count) for count, (red, green, blue) in found))
 
 
 def _lossy(image: Image.Image) -> str | None:

@@ -16,7 +16,7 @@ from service.datasets.classes import ClassList
 from service.datasets.reading.class_lists import class_list
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
-from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.provenance import Provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.errors import InvalidDataset
@@ -100,7 +100,7 @@ class TwinsSource:
                 raise EntryFault(
                     "damaged", f"its {what} has sha256 {found[:12]}..., but {_MANIFEST} has {str(recorded)[:12]}..."
                 )
-        return Annotation(MaskReader(self.classes, own=True).read(mask, f"masks/{mask.name}").labels)
+        return Annotation(MaskDecoder(self.classes, own=True).read(mask, f"masks/{mask.name}").labels)
 
 
 def is_twin_folder(root: Path) -> bool:

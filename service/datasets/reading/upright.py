@@ -32,12 +32,16 @@ def upright_annotation(entry: Entry, size: tuple[int, int], stated: int) -> tupl
     shown = turned_size(size, stated)
     try:
         annotation = entry.annotate(*shown)
-    except EntryFault:
+    except EntryFault as of_shown:
         if shown == size:
             raise
         try:
             annotation = entry.annotate(*size)
         except EntryFault as of_stored:
+            if of_stored.kind != "size_differs":
+                raise (of_stored if of_shown.kind == "size_differs" else of_shown) from None
+            if of_shown.kind != "size_differs":
+                raise of_shown from None
             raise EntryFault(
                 of_stored.kind,
                 f"{of_stored.detail}. EXIF data turn the image: it is shown as {shown[0]} x {shown[1]} px",

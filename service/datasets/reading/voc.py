@@ -11,7 +11,7 @@ from service.datasets.classes import ClassList, Colour
 from service.datasets.reading.class_lists import class_list, find_classes
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
-from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.object_files import read_objects
 from service.datasets.reading.pairing import keyed, pair_files
 from service.datasets.reading.provenance import is_export
@@ -45,7 +45,7 @@ class VocSource:
         self._masks = keyed(root / "SegmentationClass")
         # VOC's own masks have a palette and are read by index; converters often leave painted RGB masks
         masks = [(relative(root, path), path) for _, path in self._masks]
-        self._reader = MaskReader.of(masks, self.classes, own=is_export(root))
+        self._reader = MaskDecoder.of(masks, self.classes, own=is_export(root))
 
     @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:

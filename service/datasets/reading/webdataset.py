@@ -13,7 +13,7 @@ from service.datasets.classes import ClassList
 from service.datasets.reading.class_lists import require_classes
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry, FileBytes
 from service.datasets.reading.faults import naming_faults
-from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.provenance import is_export, parse_provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.shards import ShardMember, shard_members
@@ -50,7 +50,7 @@ class WebDatasetSource:
             raise InvalidDataset("there are no shards: files called train-000000.tar, 00000.tar, train/0000.tar.gz ...")
 
     @cached_property
-    def _reader(self) -> MaskReader:
+    def _reader(self) -> MaskDecoder:
         return reader_of(self)
 
     @naming_faults
@@ -102,7 +102,7 @@ def tar_shards(root: Path) -> list[tuple[Path, str | None]]:
     return found
 
 
-def annotate(reader: Callable[[], MaskReader], mask: FileBytes, name: str, width: int, height: int) -> Annotation:
+def annotate(reader: Callable[[], MaskDecoder], mask: FileBytes, name: str, width: int, height: int) -> Annotation:
     """The annotation from a mask file inside another file. Raises EntryFault."""
     try:
         read = reader().read(mask.read_bytes(), name)
@@ -111,7 +111,7 @@ def annotate(reader: Callable[[], MaskReader], mask: FileBytes, name: str, width
     return Annotation(read.labels, assumed=read.assumed)
 
 
-def reader_of(source: DatasetSource) -> MaskReader:
+def reader_of(source: DatasetSource) -> MaskDecoder:
     """The reader for the masks inside a dataset's shards, by the first ones."""
     masks = []
     for entry in islice(source.entries(Findings()), _MAX_SAMPLED):
@@ -119,7 +119,7 @@ def reader_of(source: DatasetSource) -> MaskReader:
             masks.append((entry.report_path or entry.name, entry.mask_file.read_bytes() if entry.mask_file else b""))
         except (EntryFault, OSError):
             continue  # it is reported when its entry is read
-    return MaskReader.of(masks, source.classes, own=is_export(source.root))
+    return MaskDecoder.of(masks, source.classes, own=is_export(source.root))
 
 
 def _intact_members(shard: Path, findings: Findings) -> Iterator[ShardMember]:

@@ -145,6 +145,6 @@ def test_the_file_in_hand_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def broken(source: object, **options: object) -> None:
         raise IndexError("out of range")
 
-    monkeypatch.setattr("service.datasets.reading.mask_reader.read_mask_samples", broken)
+    monkeypatch.setattr("service.datasets.reading.mask_decoder.read_mask_samples", broken)
     with pytest.raises(InvalidDataset, match=r"masks/a.png cannot be read \(IndexError: out of range\)"):
         open_dataset(folder)

@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from service.datasets.classes import IGNORE, ClassList, Colour
-from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.report import EntryFault
 from service.errors import InvalidDataset
 
@@ -46,7 +46,7 @@ def smoothed() -> np.ndarray:
 
 
 def read(data: bytes, classes: ClassList = TWO, **options: Any) -> np.ndarray:
-    return MaskReader.of([("masks/a.png", data)], classes, **options).read(data, "masks/a.png").labels
+    return MaskDecoder.of([("masks/a.png", data)], classes, **options).read(data, "masks/a.png").labels
 
 
 BLACK_WHITE: list[Colour] = [(0, 0, 0), (255, 255, 255)]
@@ -106,7 +106,7 @@ def test_a_mask_with_an_orientation_is_read_as_it_is_shown() -> None:
 def test_smoothed_and_compressed_black_and_white_is_read_by_a_threshold_and_said(kind: str) -> None:
     pixels = smoothed() if kind == "PNG" else SQUARE * 255
     data = saved(pixels if kind == "PNG" else Image.fromarray(pixels).convert("RGB"), kind, quality=80)
-    found = MaskReader.of([("a", data)], TWO).read(data, "masks/a")
+    found = MaskDecoder.of([("a", data)], TWO).read(data, "masks/a")
     assert np.array_equal(found.labels, (pixels >= 128).astype(np.uint8))
     [assumed] = found.assumed
     assert "levels between black and white" in assumed
@@ -128,7 +128,7 @@ def test_255_beside_class_indices_is_ignored_and_alone_it_is_white() -> None:
     bordered = SQUARE.copy()
     bordered[0] = IGNORE
     white, index = saved(SQUARE * 255), saved(bordered)
-    reader = MaskReader.of([("index", index), *((f"white{n}", white) for n in range(9))], TWO)
+    reader = MaskDecoder.of([("index", index), *((f"white{n}", white) for n in range(9))], TWO)
     assert np.array_equal(reader.read(index, "index").labels, bordered)
     found = reader.read(white, "white1")
     assert np.array_equal(found.labels, SQUARE * 255)
@@ -147,7 +147,7 @@ def test_255_beside_class_indices_is_ignored_and_alone_it_is_white() -> None:
     ],
 )
 def test_a_mask_of_another_kind_among_black_and_white_ones_is_refused(data: bytes, says: str) -> None:
-    reader = MaskReader.of([("a", saved(SQUARE * 255))], TWO)
+    reader = MaskDecoder.of([("a", saved(SQUARE * 255))], TWO)
     with pytest.raises(EntryFault, match=f"its mask masks/b: it .*{says}"):
         reader.read(data, "masks/b")
 

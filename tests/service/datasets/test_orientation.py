@@ -106,6 +106,18 @@ def test_the_outlines_of_coco_are_of_the_size_that_it_lists(tmp_path: Path, size
     assert ("stored pixels" in report.faults[0].first[0].detail) == (size == (64, 48))
 
 
+@pytest.mark.parametrize("size", [(48, 64), (64, 48)])
+def test_a_bad_annotation_of_a_turned_image_is_named(tmp_path: Path, size: tuple[int, int]) -> None:
+    about = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": size[0], "height": size[1]}],
+        "annotations": [{"id": 7, "image_id": 1, "category_id": 1, "segmentation": [[1, 1]]}],
+        "categories": [{"id": 1, "name": "leaf"}],
+    }
+    _, report, _ = read(write(tmp_path, **{"a.jpg": photo(), "result.json": json.dumps(about)}))
+    assert faults(report) == {"bad_annotation": ["a.jpg"]}
+    assert "annotation 7" in report.faults[0].first[0].detail
+
+
 def test_a_size_that_is_neither_is_refused_with_both(tmp_path: Path) -> None:
     folder = write(
         tmp_path,

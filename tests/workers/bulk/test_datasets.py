@@ -117,6 +117,17 @@ def test_an_invalid_dataset_fails_with_the_reason(
     assert "has ended as failed" in refused.json()["detail"]
 
 
+def test_a_dataset_of_too_many_classes_is_tried_once(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue
+) -> None:
+    names = tuple(f"thing {number}" for number in range(300))
+    send(client, dataset_tar(1, names=names))
+    assert execute(run_queue.sent[-1]) is RunOutcome.ENDED
+    view = client.get("/datasets/scenes/1").json()
+    assert view["state"] == "failed"
+    assert "300 classes are listed; a mask holds at most 254" in view["reason"]
+
+
 def test_version_numbers_are_never_reused(
     client: TestClient, execute: Execute, run_queue: RecordingRunQueue, store: ObjectStore
 ) -> None:

@@ -34,14 +34,14 @@ _MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
-class ReadMask:
+class DecodedMask:
     """The class indices ``(H, W)`` uint8 of a mask, 255 to ignore, and sentences on what was assumed to read it."""
 
     labels: np.ndarray
     assumed: tuple[str, ...] = ()
 
 
-class MaskReader:
+class MaskDecoder:
     """Reads the masks of one dataset, all by the same encoding."""
 
     def __init__(self, classes: ClassList, encoding: MaskEncoding = "index", *, own: bool = False) -> None:
@@ -53,7 +53,7 @@ class MaskReader:
     @classmethod
     def of(
         cls, masks: Sequence[NamedMask], classes: ClassList, *, own: bool = False, by_palette: bool = True
-    ) -> MaskReader:
+    ) -> MaskDecoder:
         """The reader for a dataset, by a sample of its ``masks``; a few of another kind among many do not decide.
 
         ``own`` masks are of a Twinset export: class indices and 255, unless they were painted. With ``by_palette``,
@@ -72,7 +72,7 @@ class MaskReader:
             look_again(sampled, classes, encoding)
         return cls(classes, encoding, own=own)
 
-    def read(self, source: Path | bytes, name: str) -> ReadMask:
+    def read(self, source: Path | bytes, name: str) -> DecodedMask:
         """The class indices of a mask file. Raises EntryFault that names it."""
         try:
             mask = read_mask_samples(source)
@@ -82,7 +82,7 @@ class MaskReader:
             raise EntryFault(fault.kind, f"its mask {name}: {fault.detail}") from None
         return read
 
-    def _read(self, mask: MaskSamples) -> ReadMask:
+    def _read(self, mask: MaskSamples) -> DecodedMask:
         if self.encoding == "alpha":
             return self._by_alpha(mask)
         one_bit = mask.kind == "grey" and mask.depth == 1 and self._meaning.count == 2
@@ -94,9 +94,9 @@ class MaskReader:
                 f"it is a {mask.lossy}, whose compression changes class indices and colours; save it as PNG from its "
                 "source. If that is lost, set each pixel to the nearest of the classes' values, and save that as PNG",
             )
-        return ReadMask(self._by_colour(mask)) if self.encoding == "colours" else self._by_index(mask)
+        return DecodedMask(self._by_colour(mask)) if self.encoding == "colours" else self._by_index(mask)
 
-    def _by_index(self, mask: MaskSamples) -> ReadMask:
+    def _by_index(self, mask: MaskSamples) -> DecodedMask:
         if mask.kind == "rgb":
             raise EntryFault(
                 "unknown_labels", "it is a colour image, but the other masks hold class indices; save its class indices"
@@ -113,8 +113,8 @@ class MaskReader:
             )
         labels = (mask.samples * 255 if mask.depth == 1 else mask.samples).astype(np.uint8)
         if self._own or self._meaning.count != 2 or set(values) != {0, IGNORE}:
-            return ReadMask(labels)
-        return ReadMask(
+            return DecodedMask(labels)
+        return DecodedMask(
             labels,
             ("its mask holds 0 and 255 alone: 255 is read as pixels to ignore, for other masks hold class indices",),
         )
@@ -147,7 +147,7 @@ class MaskReader:
         labels: np.ndarray = np.array([table[code] for code in known.tolist()], dtype=np.uint8)[place]
         return labels
 
-    def _in_black_and_white(self, mask: MaskSamples) -> ReadMask:
+    def _in_black_and_white(self, mask: MaskSamples) -> DecodedMask:
         if mask.kind == "rgb":
             raise EntryFault("unknown_labels", "it is a colour image, but the other masks are black and white")
         if mask.kind == "palette":
@@ -158,11 +158,11 @@ class MaskReader:
                 )
             lookup = np.zeros(256, dtype=np.uint8)
             lookup[[int(sample) for sample in table]] = list(table.values())
-            return ReadMask(lookup[mask.samples])
+            return DecodedMask(lookup[mask.samples])
         levels = mask.samples * STEPS.get(mask.depth, 1)
         return self._by_threshold(levels, mask.summary.levels, mask.lossy)
 
-    def _by_alpha(self, mask: MaskSamples) -> ReadMask:
+    def _by_alpha(self, mask: MaskSamples) -> DecodedMask:
         if mask.alpha is None or len(mask.summary.counts) > 1:
             raise EntryFault(
                 "unknown_labels",
@@ -172,7 +172,7 @@ class MaskReader:
         values, counts = np.unique(mask.alpha, return_counts=True)
         return self._by_threshold(mask.alpha, dict(zip(values.tolist(), counts.tolist(), strict=True)), mask.lossy)
 
-    def _by_threshold(self, levels: np.ndarray, counts: Mapping[float, int], lossy: str | None) -> ReadMask:
+    def _by_threshold(self, levels: np.ndarray, counts: Mapping[float, int], lossy: str | None) -> DecodedMask:
         """Levels 0 to 255 as the two classes. Raises EntryFault unless nearly all are as good as black or white."""
         grey = {level: count for level, count in counts.items() if level not in (0, 255)}
         without_white = max(counts) < THRESHOLD and max(counts) > (8 if lossy else 0)
@@ -184,9 +184,9 @@ class MaskReader:
             )
         labels = np.where(levels >= THRESHOLD, self._meaning.light, self._meaning.dark).astype(np.uint8)
         if not grey:
-            return ReadMask(labels)
+            return DecodedMask(labels)
         cause = f"the compression of {lossy}" if lossy else "smoothing"
-        return ReadMask(
+        return DecodedMask(
             labels,
             (
                 f"its mask has levels between black and white at {sum(grey.values())} px, as {cause} leaves them; "
