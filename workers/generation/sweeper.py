@@ -19,6 +19,7 @@ from service.errors import RecordUnreadable, StoreError, UnknownJob
 from service.jobs.spec import JobSpec
 from service.store import keys
 from workers.generation.worker import Worker
+from workers.runtime.alternating import alternating
 from workers.runtime.periodic_task import PeriodicTask
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ _LEADER_LOCK = redis_keys.leader("chunk-sweeper")
 _MAX_KNOWN_IN_A_ROW = 20
 _MAX_NEW = 2000
 _PAGE = 500
+_MAX_SWEEP_S = 10.0
+"""A sweep ends after so long; the next one goes on with the jobs that it did not come to."""
 _READ_AGAIN_AFTER_S = 20.0
 """A job whose record could not be read is looked at again after so long."""
 
@@ -68,9 +71,14 @@ class Sweeper(PeriodicTask):
             return False
         self.worker.dispatcher.replace_lost_messages()
         self._find_jobs()
-        for job, open_job in list(self._open.items()):
-            if not self._should_continue():
+        began = time.monotonic()
+        # one of each tenant in turn, those first that were reconciled longest ago: nobody's thousands of jobs make
+        # another's lost chunk wait
+        for open_job in alternating(list(self._open.values()), lambda open_job: open_job.spec.tenant):
+            if not self._should_continue() or time.monotonic() - began > _MAX_SWEEP_S:
                 break
+            job = open_job.spec.job
+            self._open[job] = self._open.pop(job)
             with self._contained(f"job={job}", "reconciled"):
                 try:
                     if self._reconcile(open_job):

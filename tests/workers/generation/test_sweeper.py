@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from redis import Redis
 
+import workers.generation.sweeper as sweeper_module
 from service.broker import redis_keys
 from service.broker.queues import JobQueue
 from service.jobs.cancel import cancel
@@ -243,6 +246,27 @@ def test_a_job_deep_in_the_listing_is_found_in_time(hire: Hire, post: Post) -> N
     assert (late.job, 0) in post.sent
 
 
+def test_a_sweep_that_is_out_of_time_has_looked_at_every_tenant_and_the_next_goes_on(
+    hire: Hire, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = hire()
+    sweeper = Sweeper(worker)
+    flood = [old_job(worker, count=1, age_s=60.0 + number, tenant="acme") for number in range(30)]
+    single = old_job(worker, count=1, age_s=600.0, tenant="birch")
+    reconcile = Sweeper._reconcile
+    monkeypatch.setattr(sweeper_module, "_MAX_SWEEP_S", 0.2)
+    monkeypatch.setattr(Sweeper, "_reconcile", lambda *each: time.sleep(0.03) or reconcile(*each))
+    sweeper.run_once()
+    first = [job for job, _ in post.sent]
+    assert single.job in first[:2]
+    assert 2 < len(first) < 10
+    sweeper.run_once()
+    second = [job for job, _ in post.sent[len(first) :]]
+    assert len(second) > 2
+    assert not set(first) & set(second)
+    assert set(first) | set(second) < {spec.job for spec in [*flood, single]}
+
+
 def test_one_sweeper_at_a_time_and_another_takes_over(hire: Hire) -> None:
     first, second = Sweeper(hire()), Sweeper(hire())
     assert first.run_once()
@@ -262,3 +286,47 @@ def test_a_folder_without_a_job_and_a_torn_spec_do_not_stop_the_others(
     spec = old_job(worker, count=1)
     Sweeper(worker).run_once()
     assert post.sent == [(spec.job, 0)]
+
+
+@pytest.mark.parametrize("damaged", [b"", bytes(100), b"[]", b'{"format": 99}', b'{"format": 3, "job": 7}'])
+@pytest.mark.parametrize("record", ["spec", "summary", "chunk", "stranger"])
+def test_a_record_that_cannot_be_read_stops_no_other_job_and_is_read_again_later(
+    worker: Worker, post: Post, store: FolderStore, monkeypatch: pytest.MonkeyPatch, record: str, damaged: bytes
+) -> None:
+    bad, good = old_job(worker, count=2, chunk_size=2), old_job(worker, count=2, chunk_size=2, age_s=200)
+    key = {
+        "spec": keys.job_spec(bad.job),
+        "summary": keys.job_summary(bad.job),
+        "chunk": keys.job_chunk(bad.job, 0),
+        "stranger": f"jobs/{bad.job}/chunks/notes.json",
+    }[record]
+    whole = store.get(key) if record == "spec" else None
+    store.put(key, damaged)
+    sweeper = Sweeper(worker)
+    sweeper.run_once()
+    sweeper.run_once()
+    assert (good.job, 0) in post.sent
+    run(worker, post)
+    sweeper.run_once()
+    assert worker.repository.read_summary(good.job) is not None
+    if whole is None:
+        return
+    assert (bad.job, 0) not in post.sent
+    store.put(key, whole)
+    monkeypatch.setattr(sweeper_module, "_READ_AGAIN_AFTER_S", 0.0)
+    sweeper._unreadable = dict.fromkeys(sweeper._unreadable, 0.0)
+    sweeper.run_once()
+    assert (bad.job, 0) in post.sent
+
+
+def test_the_default_tenants_jobs_from_before_it_had_a_list_are_listed(worker: Worker, store: FolderStore) -> None:
+    ended, waiting = old_job(worker, count=1, chunk_size=1), old_job(worker, count=1, chunk_size=1)
+    foreign = old_job(worker, count=1, chunk_size=1, tenant="acme")
+    worker.repository.conclude(ended)
+    for spec in (ended, waiting, foreign):
+        store.delete(keys.tenant_job(spec.tenant, spec.job))
+    usage = worker.repository.usage
+    assert list(usage.jobs("default")) == []
+    Sweeper(worker).run_once()
+    assert set(usage.jobs("default")) == {ended.job, waiting.job}
+    assert set(usage.jobs("acme")) == {foreign.job}
