@@ -13,6 +13,8 @@ from redis.exceptions import RedisError
 
 _INTERVAL_S = 60.0
 _LOGGERS = ("celery.worker.consumer", "celery.worker.loops", "kombu")
+_SETTING_OF_OURS = "worker_cancel_long_running_tasks_on_connection_loss"
+"""Celery warns at each lost connection that its next version has another default; we set it."""
 _BROKER_ERRORS = (RedisError, KombuError, OSError, RestartFreqExceeded)
 
 
@@ -30,6 +32,8 @@ class BrokerFailures(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged; one that is may have been shortened."""
+        if record.name == "py.warnings":
+            return _SETTING_OF_OURS not in record.getMessage()
         if not record.name.startswith(_LOGGERS):
             return True
         error = record.exc_info[1] if record.exc_info else None
@@ -60,5 +64,3 @@ def quiet_celery() -> None:
         handler.addFilter(failures)
     # Celery warns about root because of pickled messages; ours are JSON, and nothing else is accepted
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    # and about a default of its next version, which ours sets
-    warnings.filterwarnings("ignore", message=r"\s*In Celery 5.1 we introduced an optional breaking change")

@@ -288,3 +288,21 @@ def test_an_open_entry_without_a_spec_is_deleted_after_an_hour(
     monkeypatch.setattr(module, "_NEVER_WRITTEN_AFTER", timedelta(0))
     sweeper.run_once()
     assert store.head(run_keys.open_run(run)) is None
+
+
+@pytest.mark.parametrize("damaged", [b"", bytes(50), b"[]", b'{"format": 99}'])
+def test_a_record_that_cannot_be_read_stops_no_sweep(
+    worker: BulkWorker, store: ObjectStore, run_queue: RecordingRunQueue, damaged: bytes
+) -> None:
+    bad_spec, bad_summary, going, good = (accepted(worker, RunKind.EXPORT) for _ in range(4))
+    bad_set = accepted(worker, RunKind.AUGMENTATION)
+    store.put(run_keys.run_spec(bad_spec.run), damaged)
+    store.put(run_keys.run_summary(bad_summary.run), damaged)
+    worker.runs.delete(bad_set)
+    store.put(run_keys.deleting_run(bad_set.run), damaged)
+    store.put(run_keys.run_spec(bad_set.run), damaged)
+    worker.runs.delete(going)
+    assert RunSweeper(worker).run_once()
+    assert good.run in run_queue.sent
+    assert bad_spec.run not in run_queue.sent
+    assert not [info.key for info in store.list("") if going.run in info.key or bad_set.run in info.key]

@@ -55,6 +55,12 @@ def test_a_storm_is_one_line_a_minute_that_counts_the_others(kept: Kept, now: li
     assert kept.lines[2:] == ["ERROR Cannot connect to port 1: gone"]
 
 
+def test_a_warning_about_a_default_that_we_set_is_dropped(kept: Kept) -> None:
+    for text in ("use worker_cancel_long_running_tasks_on_connection_loss", "another warning"):
+        logging.getLogger("py.warnings").warning("%s", text)
+    assert kept.lines == ["WARNING another warning"]
+
+
 def test_errors_that_are_not_the_brokers_and_other_loggers_keep_their_tracebacks(kept: Kept) -> None:
     for _ in range(2):
         fail("celery.worker.consumer.consumer", KeyError("a fault of ours"))
