@@ -19,6 +19,8 @@
     near_duplicates  search for similar fingerprints
     acceptance       decides whether a twin is accepted, with the reason if not
     plan_chart       a plan as an image
+    planning         plans for requests, each made in a child process with limits (planning_child)
+    work             the decided request of a set
     stored, rounds   what is stored of a set: its decided request, and its rounds of jobs
 
 All but the last line are pure functions and values on numpy, Pillow and pydantic: no HTTP, no store, no torch.

@@ -5,38 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from model_store.card import ModelCard
 from service.augmentations.admission import AugmentationParameters, admit
 from service.augmentations.matching import ClassMatch
 from service.augmentations.plan import Plan, make_plan
 from service.augmentations.request import AugmentationRequest
+from service.augmentations.work import AugmentationWork
 from service.datasets.splits import DEFAULT_SPLIT, canonical_split
 from service.datasets.stored.dataset import StoredDataset
 from service.datasets.stored.layout import StoredItem
 from service.errors import InvalidRequest
-from service.jobs.parameters import SamplingParameters
-from service.kit.frozen import _Frozen
 from service.kit.validation import Faults
 from service.registry.catalogue import Catalogue
 from service.settings import Settings
 from service.store.base import ObjectStore
-
-
-class AugmentationWork(_Frozen):
-    """A request with everything decided, so the same work gives the same set. ``dataset`` is name@version."""
-
-    dataset: str
-    dataset_run: str = Field(description="the run that imported the dataset")
-    model: str = Field(description="name@version")
-    count: int
-    seed: int
-    sampling: SamplingParameters
-    request: dict[str, Any] = Field(description="the request, its seed filled in")
 
 
 class StoredPool:

@@ -39,6 +39,11 @@ class Faults:
         if not low <= value <= high:
             self.add(member, value, f"it must be {_number(low)} to {_number(high)}; {remedy}")
 
+    @property
+    def found(self) -> list[dict[str, str]]:
+        """What was recorded so far: pointers and details."""
+        return list(self._found)
+
     def raise_if_any(self) -> None:
         """Raises the faults: :class:`UnknownClass` if all are unknown classes, else :class:`InvalidRequest`."""
         if self._found:

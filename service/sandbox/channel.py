@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, BinaryIO
 
 from service.sandbox.frames import as_frame, read_frame
 
 
-class CallFailed(Exception):
-    """The parent could not do what it was asked for. It knows why, and ends this process."""
-
-
 class Channel:
-    """What a child's module gets: its ``request``, and the way to its parent."""
+    """What a child's module gets: its request, and the way to its parent."""
 
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
         self._incoming, self._outgoing = incoming, outgoing
-        self.request, _ = read_frame(incoming)
+        self._lock = threading.Lock()
+        self.request, self.request_body = read_frame(incoming)
 
     def report(self, name: str, **values: Any) -> None:
         """Tells the parent something that needs no answer."""
         self._send({"report": name, **values})
 
     def call(self, name: str, body: bytes = b"", **values: Any) -> tuple[dict[str, Any], bytes]:
-        """Asks the parent to do something; its answer. Raises :class:`CallFailed`."""
-        self._send({"call": name, **values}, body)
-        answer, found = read_frame(self._incoming)
-        if "failed" in answer:
-            raise CallFailed(str(answer["failed"]))
+        """Asks the parent to do something; its answer. Where it cannot, it ends this process."""
+        with self._lock:
+            self._send({"call": name, **values}, body)
+            answer, found = read_frame(self._incoming)
         return answer, found
 
     def finish(self, result: dict[str, Any], body: bytes = b"") -> None:

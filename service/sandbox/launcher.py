@@ -38,15 +38,13 @@ def _work(module: str, channel: object) -> None:
     import importlib
 
     from service.errors import TwinsetError
-    from service.sandbox.channel import CallFailed, Channel
+    from service.sandbox.channel import Channel
 
     assert isinstance(channel, Channel)
     try:
         importlib.import_module(module).main(channel)
     except MemoryError:
         channel.fail(limit="memory")
-    except CallFailed:
-        sys.exit(1)
     except TwinsetError as error:
         channel.fail(kind=type(error).__name__, detail=error.detail, extra=error.extra)
     except Exception as error:

@@ -25,7 +25,7 @@ _LAUNCHER = Path(__file__).with_name("launcher.py")
 _TICK_S = 0.2
 _READ_BYTES = 1 << 18
 _LOG_BYTES = 8192
-_MAX_DETAIL = 4000
+_MAX_DETAIL = 20_000
 _SPARE_SHARE, _SPARE_BYTES, _SPARE_FILES = 0.05, 1 << 30, 20_000
 """A child stops where less than this share of the disk, and less than this, would stay free."""
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TZ", "SYSTEMROOT")
@@ -75,19 +75,22 @@ def _nothing(name: str, values: Mapping[str, Any]) -> None:
 
 @dataclass
 class Sandbox:
-    """One child process that does ``module``'s work on ``request``.
+    """One child process that does ``module``'s work on ``request``, and the bytes ``body`` that go with it.
 
     ``tick`` is called several times a second; what it raises ends the child. ``on_report`` gets what the child reports,
-    ``answer`` does what it asks for. ``folder`` is the one in which it may write.
+    ``answer`` does what it asks for. ``folder`` is the one in which it may write. Of the store's errors it can raise
+    those that ``believed`` names; its parent knows of the others.
     """
 
     module: str
     request: Mapping[str, Any]
     limits: SandboxLimits
     answer: Answer
+    body: bytes = b""
     folder: Path | None = None
     tick: Callable[[], None] = lambda: None
     on_report: Callable[[str, Mapping[str, Any]], None] = _nothing
+    believed: tuple[type[StoreError], ...] = ()
     peak_bytes: int = 0
     """The most memory in use that was seen, which Linux tells."""
     _process: subprocess.Popen[bytes] | None = None
@@ -122,7 +125,11 @@ class Sandbox:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
-        return {**kept, **_ENVIRONMENT, **({"TMPDIR": str(self.folder), "HOME": str(self.folder)} if self.folder else {})}
+        return {
+            **kept,
+            **_ENVIRONMENT,
+            **({"TMPDIR": str(self.folder), "HOME": str(self.folder)} if self.folder else {}),
+        }
 
     def _converse(self, process: subprocess.Popen[bytes]) -> SandboxResult:
         assert process.stdin is not None
@@ -133,7 +140,7 @@ class Sandbox:
         buffer = FrameBuffer()
         listening: list[IO[bytes]] = [process.stdout, process.stderr]
         try:
-            self._send(process.stdin, as_frame(dict(self.request)))
+            self._send(process.stdin, as_frame(dict(self.request), self.body))
             while process.stdout in listening:
                 self._watch()
                 ready, _, _ = select.select(listening, [], [], _TICK_S)
@@ -159,7 +166,7 @@ class Sandbox:
         if isinstance(message.get("result"), dict):
             return SandboxResult(message["result"], body)
         if isinstance(message.get("error"), dict):
-            raise _error(message["error"])
+            raise _error(message["error"], self.believed)
         if isinstance(name := message.pop("report", None), str):
             self.on_report(name, message)
         elif isinstance(name := message.pop("call", None), str):
@@ -256,7 +263,7 @@ class Sandbox:
                     continue
 
 
-def _error(values: Mapping[str, Any]) -> Exception:
+def _error(values: Mapping[str, Any], believed: tuple[type[StoreError], ...]) -> Exception:
     """The exception that a child's error stands for: of a class of :mod:`service.errors`, its texts made safe."""
     if values.get("limit") == "memory":
         return SandboxExceeded("memory", "it needs more memory than a process that reads foreign data may use")
@@ -266,8 +273,7 @@ def _error(values: Mapping[str, Any]) -> Exception:
     detail, extra = values.get("detail"), values.get("extra")
     if not (isinstance(kind, type) and issubclass(kind, TwinsetError)) or not isinstance(detail, str):
         return SandboxExceeded("unexpected", "its process sent an error of no known kind")
-    if issubclass(kind, StoreError):
-        # the child has no store: only its parent can know that one failed
+    if issubclass(kind, StoreError) and kind not in believed:
         return SandboxExceeded("unexpected", escape_control(detail[:_MAX_DETAIL]))
     try:
         return kind(escape_control(detail[:_MAX_DETAIL]), **(extra if isinstance(extra, dict) else {}))

@@ -25,7 +25,8 @@ from service.augmentations.rounds import (
     WantedLine,
 )
 from service.augmentations.set_counts import SetCounts
-from service.augmentations.stored import AugmentationWork, PlannedAugmentation, reopen
+from service.augmentations.stored import PlannedAugmentation, reopen
+from service.augmentations.work import AugmentationWork
 from service.errors import LimitReached, UnknownJob
 from service.jobs.request import GenerateRequest
 from service.kit.png import encode_indices

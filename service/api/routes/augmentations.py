@@ -27,7 +27,6 @@ from service.api.schemas.augmentations import (
 )
 from service.api.schemas.jobs import as_json
 from service.api.services import Services, ServicesDep
-from service.augmentations.plan_values import PlanShares
 from service.augmentations.request import AugmentationRequest
 from service.kit.run_kinds import RunKind
 from service.kit.validation import Faults
@@ -37,7 +36,7 @@ from service.webhooks.spec import Callback
 from service.webhooks.validate import admit_callback
 
 if TYPE_CHECKING:
-    from service.augmentations.stored import PlannedAugmentation
+    from service.augmentations.planning import FinishedPlan
 
 router = APIRouter(route_class=KeyedRoute, tags=["augmentations"])
 posting = APIRouter(route_class=JsonRoute, tags=["augmentations"])
@@ -83,7 +82,7 @@ def _accept(services: Services, tenant: str, body: AugmentationRequest, idempote
     if (existing := submitter.find(reservation)) is not None:
         return existing
     planned, callback = _plan(services, tenant, body)
-    seed, shares, picture = planned.work.seed, _shares(planned).model_dump_json().encode(), _picture(planned)
+    seed, shares, picture = planned.work.seed, planned.shares.model_dump_json().encode(), planned.picture
     reservation = reservation.bind()
     if (existing := submitter.find(reservation)) is not None:
         return existing
@@ -93,9 +92,9 @@ def _accept(services: Services, tenant: str, body: AugmentationRequest, idempote
         RunSpec(
             run=reservation.id,
             tenant=tenant,
-            name=planned.parameters.name,
+            name=planned.name,
             created_at=datetime.now(UTC),
-            total=planned.parameters.count,
+            total=planned.count,
             work=planned.work.model_dump(mode="json"),
             request=given,
             idempotency=reservation.record,
@@ -190,35 +189,22 @@ def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
     return Response(status_code=204)
 
 
-def _plan(services: Services, tenant: str, body: AugmentationRequest) -> tuple[PlannedAugmentation, Callback | None]:
-    from service.augmentations.stored import plan_augmentation
+def _plan(services: Services, tenant: str, body: AugmentationRequest) -> tuple[FinishedPlan, Callback | None]:
+    from service.augmentations.planning import plan_in_child
 
     card = services.catalogue.resolve(body.model)
     dataset = services.datasets(tenant).ready(body.dataset)
     faults = Faults()
     callback = admit_callback(body.callback_url, services.settings, faults)
-    return plan_augmentation(body, dataset, card, services.settings, faults), callback
+    return plan_in_child(body, dataset, card, services.settings, faults, tenant=tenant), callback
 
 
-def _shares(planned: PlannedAugmentation) -> PlanShares:
-    from service.augmentations.plan_report import report
-
-    return report(planned.plan)
-
-
-def _plan_view(planned: PlannedAugmentation) -> PlanView:
+def _plan_view(planned: FinishedPlan) -> PlanView:
     return PlanView(
         model=planned.work.model,
         dataset=planned.work.dataset,
         seed=planned.work.seed,
         parameters=planned.work.sampling.described(),
-        plan=_shares(planned),
-        picture=base64.b64encode(_picture(planned)).decode(),
+        plan=planned.shares,
+        picture=base64.b64encode(planned.picture).decode(),
     )
-
-
-def _picture(planned: PlannedAugmentation) -> bytes:
-    from service.augmentations.plan_chart import draw_plan, examples
-
-    title = f"{planned.work.dataset}, extended by {planned.work.model}"
-    return draw_plan(_shares(planned), examples(planned.plan), planned.card.classes, title=title)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import struct
+import tarfile
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from service.errors import ArchiveRefused
 from service.kit.documents import memory_budget_bytes
@@ -58,6 +59,11 @@ def _count(file: IO[bytes], start: int, end: int) -> int:
         count += (last + piece).count(_ENTRY)
         last = piece[-len(_ENTRY) + 1 :]
     return count
+
+
+def open_tar(file: IO[bytes]) -> tarfile.TarFile:
+    """A tar, its headers bounded; raises what tarfile does."""
+    return tarfile.open(fileobj=cast(IO[bytes], BoundedTar(file)), mode="r:")
 
 
 class BoundedTar:

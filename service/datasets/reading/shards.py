@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from service.datasets.reading.archive_bounds import BoundedTar
+from service.datasets.reading.archive_bounds import open_tar
 from service.datasets.reading.report import EntryFault
 from service.datasets.reading.unpacking import DEFAULT_LIMITS, UnpackLimits, plain_members, safe_parts
 from service.errors import ArchiveRefused
@@ -52,7 +52,7 @@ def shard_members(shard: Path, limits: UnpackLimits = DEFAULT_LIMITS) -> Iterato
     """
     count = 0
     try:
-        with _open_tar(shard) as file, tarfile.open(fileobj=BoundedTar(file), mode="r:") as tar:
+        with _open_tar(shard) as file, open_tar(file) as tar:
             for info in plain_members(tar):
                 count += 1
                 if count > limits.max_entries:

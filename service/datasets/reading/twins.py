@@ -160,8 +160,8 @@ def _card(root: Path, model: str) -> ModelCard:
         )
     if (size := (folder / "card.json").stat().st_size) > _MAX_LINE_BYTES:
         raise InvalidDataset(
-            f"card.json has {size} bytes; the limit is {_MAX_LINE_BYTES}. Put the model's own card there: twinset models "
-            f"show {model[:80]} --json > card.json"
+            f"card.json has {size} bytes; the limit is {_MAX_LINE_BYTES}. Put the model's own card there: twinset "
+            f"models show {model[:80]} --json > card.json"
         )
     try:
         card = load_card(folder)

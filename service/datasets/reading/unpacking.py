@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from service.datasets.reading.archive_bounds import BoundedTar, check_zip_directory
+from service.datasets.reading.archive_bounds import BoundedTar, check_zip_directory, open_tar
 from service.errors import ArchiveRefused
 from service.kit.validation import escape_control
 
@@ -171,7 +171,7 @@ def _tar_members(archive: Path) -> Generator[_Member, None, None]:
     with ExitStack() as opened:
         try:
             bytes_ = opened.enter_context(_uncompressed(archive))
-            file = opened.enter_context(tarfile.open(fileobj=BoundedTar(bytes_), mode="r:"))  # type: ignore[call-overload]
+            file = opened.enter_context(open_tar(bytes_))
         except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError):
             raise ArchiveRefused(
                 "the file is not a readable zip, tar, tar.gz, tar.bz2 or tar.xz; pack the dataset as one of these"
@@ -186,7 +186,7 @@ def _uncompressed(archive: Path) -> IO[bytes]:
     with open(archive, "rb") as file:
         head = file.read(6)
     if head.startswith(b"\x1f\x8b"):
-        return gzip.open(archive)
+        return cast(IO[bytes], gzip.open(archive))
     if head.startswith(b"BZh"):
         return bz2.open(archive)
     if head.startswith((b"\xfd7zXZ", b"\x5d\0\0")):

@@ -331,7 +331,8 @@ def test_a_deleted_set_deletes_its_jobs(
 def test_concurrent_requests_under_one_key_show_the_stored_plan(
     client: TestClient, worker: BulkWorker, scenes: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service.augmentations.stored import AugmentationWork, reopen
+    from service.augmentations.stored import reopen
+    from service.augmentations.work import AugmentationWork
     from service.errors import StoreUnavailable
 
     body = {"dataset": "scenes", "model": "tissue", "count": 30, "balance": "even"}
