@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
+from service.kit.frozen import _Frozen
 from service.kit.tenants import TENANT_PATTERN
 
 PREFIX = "tws"
@@ -55,10 +56,8 @@ class KeyText:
         return hashlib.sha256(self.secret.encode()).hexdigest()
 
 
-class ApiKey(BaseModel):
+class ApiKey(_Frozen):
     """A key's record in the store. It is rewritten once, when it is revoked, and never removed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     id: str = Field(pattern=KEY_ID_PATTERN)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-
-from pydantic import ValidationError
 
 from service.auth.api_key import (
     NAME_MAX_CHARS,
@@ -14,7 +13,8 @@ from service.auth.api_key import (
     KeyText,
     is_key_id,
 )
-from service.errors import InvalidRequest, ObjectNotFound, StoreError, UnknownApiKey
+from service.errors import InvalidRequest, ObjectNotFound, RecordUnreadable, UnknownApiKey
+from service.kit.frozen import parse_stored
 from service.kit.tenants import TENANT_FORM, is_tenant
 from service.kit.validation import UNPRINTABLE, truncated_repr, unprintable
 from service.store import keys
@@ -22,6 +22,9 @@ from service.store.base import ObjectStore
 
 REVOCATION_DELAY_S = 10.0
 """Seconds for which an API process remembers a record: a revoked key may be accepted for as long."""
+
+
+_log = logging.getLogger("twinset.auth")
 
 
 @dataclass(frozen=True)
@@ -67,19 +70,16 @@ class KeyStore:
             text = self.store.get(keys.api_key(key_id))
         except ObjectNotFound:
             return None
-        try:
-            record = ApiKey.model_validate_json(text)
-        except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'object'}: {e['msg']}" for e in error.errors())
-            raise StoreError(f"{keys.api_key(key_id)} in the object store is not an API key: {wrong}") from None
-        if record.id != key_id:
-            raise StoreError(f"{keys.api_key(key_id)} in the object store is another key's record; remove it")
-        return record
+        return parse_stored(ApiKey, text, keys.api_key(key_id), id=key_id)
 
     def list(self) -> Iterator[ApiKey]:
-        """All keys, in the order of their ids."""
+        """All keys, in the order of their ids, without those whose records cannot be read."""
         for key_id in self.ids():
-            record = self.find(key_id)
+            try:
+                record = self.find(key_id)
+            except RecordUnreadable as error:
+                _log.warning("%s", error.detail)
+                continue
             if record is not None:
                 yield record
 

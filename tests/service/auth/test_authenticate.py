@@ -330,8 +330,37 @@ def test_a_damaged_or_misplaced_record_is_named(key_store: KeyStore, store: Fold
     key, record = key_store.create("acme")
     other = KeyText.new()
     store.put(keys.api_key(other.id), record.model_dump_json().encode())
-    with pytest.raises(StoreError, match="another key's record"):
+    with pytest.raises(StoreError, match="copy of another record"):
         key_store.find(other.id)
     store.put(keys.api_key(key.id), b'{"format": 9}')
-    with pytest.raises(StoreError, match=r"is not an API key: .*format"):
+    with pytest.raises(StoreError, match=r"has format 9, which a newer version of Twinset wrote"):
         key_store.find(key.id)
+    assert list(key_store.list()) == []
+    whole, kept = key_store.create("other")
+    newer = kept.model_dump(mode="json") | {"note": "of a newer version"}
+    store.put(keys.api_key(whole.id), json.dumps(newer).encode())
+    assert [each.tenant for each in key_store.list()] == ["other"]
+    assert json.loads(key_store.revoke(whole.id).model_dump_json())["note"] == "of a newer version"
+
+
+def test_a_flood_of_unknown_keys_costs_a_few_look_ups_and_slows_no_known_key(
+    authenticator: Authenticator, key_store: KeyStore, store: CountingStore, clock: Clock
+) -> None:
+    good, _ = key_store.create("acme")
+    assert authenticator.tenant(bearer(good)) == "acme"
+    store.read.clear()
+    for _ in range(2000):
+        refusal(authenticator, bearer(KeyText.new()))
+    assert len(store.read) <= gate_module._LOOK_UPS_AT_ONCE
+    assert authenticator.knows(bearer(KeyText.new())), "no thread and no store is needed to refuse one more"
+    assert authenticator.knows(bearer(good)), "a known key was not pushed out of memory"
+    newer, _ = key_store.create("other")
+    clock.seconds += REVOCATION_DELAY_S
+    for _ in range(200):
+        refusal(authenticator, bearer(KeyText.new()))
+    assert authenticator.tenant(bearer(newer)) == "other", "a new key is known ten seconds later, also in a flood"
+    store.read.clear()
+    clock.seconds += 1
+    for _ in range(200):
+        refusal(authenticator, bearer(KeyText.new()))
+    assert len(store.read) <= gate_module._LOOK_UPS_PER_S + 1
