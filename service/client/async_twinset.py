@@ -39,6 +39,7 @@ class AsyncJob(_jobs.BaseJob, _Cooperative):
     samples = async_iterator(_jobs.samples_page)
     download = async_method(_jobs.download)
     torch_dataset = async_method(_jobs.torch_dataset)
+    repair = async_method(_jobs.repair)
 
     async def retry(self) -> AsyncJob:
         """Starts a job that makes the missing twins of this one, which must have ended, and returns it.

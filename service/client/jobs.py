@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from service.client.client import BaseClient
 from service.client.downloading import Download
-from service.client.effects import Call, Flow, Gather, Request
-from service.client.errors import ApiProblem
+from service.client.effects import Call, Flow, Gather, Request, Sleep
+from service.client.errors import ApiProblem, StillRunning
 from service.client.job_files import fetch_job
 from service.client.masks import Mask, MaskFile, mask_files
 from service.client.paging import Page
 from service.client.requests import page_request, post_request
 from service.client.retries import parse, send
 from service.client.runs import ResourceKind, Run, raise_if_failed, wait_until_ended
-from service.client.views import JobInfo, JobInfoPage, Sample, SampleInfoPage, UploadInfo
+from service.client.views import JobInfo, JobInfoPage, RepairInfo, Sample, SampleInfoPage, UploadInfo
 from service.client.wire import path
 from service.kit.states import JobState
 
@@ -30,6 +30,7 @@ JOBS = ResourceKind("job", JobInfo, lambda info: path("jobs", info.id), "Generat
 _SAMPLES_PER_PAGE = 500
 _JOBS_PER_PAGE = 100
 _MAX_CONCURRENT_UPLOADS = 8
+_REPAIR_POLL_S = 1.0
 
 
 class BaseJob(Run[JobInfo]):
@@ -152,6 +153,31 @@ def samples_page(run: Run[Any], cursor: str | None) -> Flow[Page[Sample]]:
 def retry(run: BaseJob) -> Flow[JobInfo]:
     """Starts a job that makes the missing twins of this one, which must have ended, with the same indices and seeds."""
     return parse(JobInfo, (yield from send(run._client.config, Request("POST", f"{run.path}/retry"))))
+
+
+def repair(run: BaseJob, *, wait: bool = True, timeout: float | None = None) -> Flow[RepairInfo]:
+    """Has the server check the job's stored twins, and make damaged and missing ones again; the job must have ended.
+
+    Returns what was found and done; with ``wait=False`` at once, before it is done. Call it again then: it returns the
+    same repair until it is done. Links, downloads and exports of the job work again afterwards. Example::
+
+        found = job.repair()
+        print(found.damaged, "damaged,", found.missing, "missing,", found.failed, "could not be made again")
+
+    Raises ApiProblem (409) for a job that has not ended, and StillRunning (a TimeoutError) after ``timeout`` seconds;
+    the repair then continues on the server.
+    """
+    config = run._client.config
+    info = parse(RepairInfo, (yield from send(config, Request("POST", f"{run.path}/repair"))))
+    deadline = None if timeout is None else config.clock() + timeout
+    while wait and info.finished_at is None:
+        if deadline is not None and config.clock() >= deadline:
+            raise StillRunning(
+                f"the repair of job {run.id} is not done after {timeout:g} s. It continues: call repair again"
+            )
+        yield Sleep(_REPAIR_POLL_S)
+        info = parse(RepairInfo, (yield from send(config, Request("GET", f"{run.path}/repair"))))
+    return info
 
 
 def download(run: BaseJob, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:

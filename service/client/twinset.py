@@ -39,6 +39,7 @@ class Job(_jobs.BaseJob, _Blocking):
     samples = sync_iterator(_jobs.samples_page)
     download = sync_method(_jobs.download)
     torch_dataset = sync_method(_jobs.torch_dataset)
+    repair = sync_method(_jobs.repair)
 
     def retry(self) -> Job:
         """Starts a job that makes the missing twins of this one, which must have ended, and returns it.

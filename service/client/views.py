@@ -71,6 +71,30 @@ class JobInfoPage(_View):
     next_cursor: str | None = None
 
 
+class RepairFailureInfo(_View):
+    """A twin that could not be made again, and why."""
+
+    index: int
+    reason: str
+
+
+class RepairInfo(_View):
+    """A repair of a job's stored twins. Counts are of twins, and None until it is done."""
+
+    job: str
+    state: str = Field(description="requested, or done")
+    requested_at: datetime
+    finished_at: datetime | None = None
+    checked: int | None = None
+    damaged: int | None = Field(None, description="a stored file was not the recorded one")
+    missing: int | None = Field(None, description="a stored file was gone")
+    lost_records: int | None = Field(None, description="chunks whose record was lost, made again whole")
+    restored: int | None = Field(None, description="they have their recorded bytes again")
+    replaced: int | None = Field(None, description="made again with other bytes, on another kind of machine")
+    failed: int | None = Field(None, description="they could not be made again")
+    failures: list[RepairFailureInfo] = Field(default_factory=list, description="the first of these")
+
+
 class FoundClass(_View):
     """A class that a mask contains, and its share of the mask's pixels."""
 

@@ -55,7 +55,7 @@ class Retries:
         if not missing:
             raise JobStateConflict(
                 f"job {spec.job} has ended as {summary.state.value} with all its {summary.total} twins; "
-                "there is nothing to make again",
+                f"there is nothing to make again. If a stored twin is damaged, POST /jobs/{spec.job}/repair",
                 state=summary.state.value,
             )
         retry = self._spec(spec, reserved, missing)

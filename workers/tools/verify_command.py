@@ -192,6 +192,7 @@ def _conclusion(findings: Sequence[TwinFinding]) -> str:
     lines = []
     if damaged:
         lines.append(f"[bold red]✗[/] {are(damaged)} not stored as recorded.")
+        lines.append("  POST /jobs/{id}/repair makes damaged and missing twins of a job again.")
     if surely:
         lines.append(f"[bold red]✗[/] {are(surely)} not the same when made again, on the same machine and build.")
     if perhaps:

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from service.auth.key_store import KeyStore
 from service.client import ApiProblem, DownloadFailed, FolderTaken, RunFailed, ServerUnreachable, StillRunning
 from service.client.views import JobInfo, Sample
 from service.errors import InvalidRequest, SettingsError
+from service.jobs.repairs import Repair, RepairFailure
 from service.jobs.repository import JobRepository
 from tests.service.api.support import finish
 from tests.service.cli.conftest import LiveApi
@@ -132,6 +134,27 @@ def test_models_are_listed_with_their_cards(client: Any) -> None:
     assert {"aerial@1.0.0", "tissue@1.0.0"} <= models.keys()
     assert models["aerial@1.0.0"].versions == ("1.0.0",)
     assert client.model("tissue").card.inputs == ("prompt", "mask")
+
+
+def test_a_repair_is_waited_for_or_not(client: Any, live_api: LiveApi) -> None:
+    job = client.generate(**PARAMETERS, wait=True, progress=False)
+    requested = job.repair(wait=False)
+    assert (requested.state, requested.finished_at, requested.checked) == ("requested", None, None)
+    with pytest.raises(StillRunning, match="call repair again"):
+        job.repair(timeout=0)
+    repairs = live_api.worker.repository.repairs
+    request = repairs.pending(job.id)
+    assert request is not None
+    done = Repair(
+        job=job.id, number=1, requested_at=request.requested_at, finished_at=datetime.now(UTC), checked=7, damaged=1,
+        missing=0, lost_records=0, restored=0, replaced=0, failed=1, failures=(RepairFailure(index=2, reason="why"),),
+    )  # fmt: skip
+    timer = threading.Timer(0.5, repairs.record, [done])
+    timer.start()
+    found = job.repair()
+    timer.join()
+    assert (found.state, found.damaged, found.failed) == ("done", 1, 1)
+    assert (found.failures[0].index, found.failures[0].reason) == (2, "why")
 
 
 def test_waiting_returns_the_job_once_it_has_ended(client: Any, live_api: LiveApi) -> None:
