@@ -17,7 +17,7 @@ IdempotencyKey = Annotated[
     Header(
         json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[!-~]+$"},
         description="1 to 255 visible ASCII characters, for example a UUID. The same key with the same body always "
-        "gives the same answer; with another body it is refused. Keys do not expire.",
+        "gives the same answer; with another body it is refused. A key is free again once what it made is deleted.",
     ),
 ]
 
