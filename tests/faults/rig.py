@@ -112,6 +112,10 @@ class Rig:
         """Starts a worker."""
         return self._start(["worker"], fault, environment)
 
+    def bulk_worker(self) -> Process:
+        """Starts a bulk worker."""
+        return self._start(["twinset", "worker", "--bulk"], None, None)
+
     def api(self, fault: ProcessFault | None = None, port: int = 0) -> tuple[Process, str]:
         """Starts an API; returns the process and its URL."""
         process = self._start(["twinset", "serve", "--port", str(port)], fault, None)
@@ -143,7 +147,7 @@ class Rig:
         """Queues chunks of a job."""
         queue = JobQueue(self.settings)
         for chunk in chunks:
-            queue.send_chunk(spec.job, chunk, spec.priority)
+            queue.send_chunk(spec.job, chunk, spec.priority, spec.tenant)
         queue.close()
 
     def wait_until_ended(self, spec: JobSpec, *, timeout_s: float = 60.0) -> Summary:

@@ -76,7 +76,7 @@ def submit(store: FolderStore, settings: Settings, model: Path, **changes: Any) 
     JobRepository(store).write_spec(spec)
     queue = JobQueue(settings)
     for chunk in range(min(2, spec.chunks)):
-        queue.send_chunk(spec.job, chunk, spec.priority)
+        queue.send_chunk(spec.job, chunk, spec.priority, spec.tenant)
     queue.close()
     return spec
 
