@@ -18,7 +18,7 @@ from service.datasets.reading.orientation import orientation, turned_size
 from service.datasets.reading.provenance import Manifest, Provenance, text_fault
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import as_text, relative
-from service.datasets.reading.upright import darkness, upright_annotation, upright_bytes
+from service.datasets.reading.upright import assumed_of, upright_annotation, upright_bytes
 from service.datasets.splits import canonical_split, mapped_split
 from service.errors import InvalidDataset, TwinsetError
 
@@ -69,7 +69,7 @@ def _items(
                     "its pixels are 32-bit numbers without a defined white; save it with 8 or 16 bits per channel",
                 )
             stated, size = orientation(image), image.size
-            dark = darkness(image)
+            assumed = assumed_of(image)
             pixels += 2 * size[0] * size[1]
             if max_pixels is not None and pixels > max_pixels:
                 raise InvalidDataset(
@@ -100,7 +100,7 @@ def _items(
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
         if turning:
             findings.add("turned", file, turning)
-        for assumption in (*annotation.assumed, *((dark,) if dark else ())):
+        for assumption in (*annotation.assumed, *assumed):
             findings.add("assumed", file, assumption)
         split = mapped_split(entry.split, split_map)
         findings.read(split)

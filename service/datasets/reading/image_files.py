@@ -14,7 +14,8 @@ from service.datasets.reading.faults import is_of_the_machine
 from service.datasets.reading.report import EntryFault
 from service.kit.image_files import MAX_PIXELS, open_image_file
 
-_RAW_MODE, _LOSSLESS = "raw mode", "lossless"
+_RAW_MODE, _LOSSLESS, _SEVERAL = "raw mode", "lossless", "several"
+_PAGED = ("TIFF", "GIF", "WEBP", "PNG")
 
 
 def open_image(source: Path | bytes) -> Image.Image:
@@ -23,8 +24,10 @@ def open_image(source: Path | bytes) -> Image.Image:
         # Pillow warns of damaged tags, which either do not matter or make the decoding fail
         with warnings.catch_warnings(action="ignore"), open_image_file(source) as file:
             raw = _first_argument(file)
+            # phones put previews into JPEG files; they are no pictures of their own
+            several = file.format in _PAGED and bool(getattr(file, "is_animated", False))
             file.load()
-            file.info[_RAW_MODE] = raw
+            file.info[_RAW_MODE], file.info[_SEVERAL] = raw, several
             if file.format == "WEBP":
                 file.info[_LOSSLESS] = _is_lossless_webp(source)
             return file
@@ -42,6 +45,11 @@ def open_image(source: Path | bytes) -> Image.Image:
 def raw_mode(image: Image.Image) -> str:
     """The form of the samples in the file, by Pillow's name: ``L;2`` for 2 bits, ``I;16B``, ``RGB;16L`` ..."""
     return str(image.info.get(_RAW_MODE, ""))
+
+
+def has_several(image: Image.Image) -> bool:
+    """Whether the file holds several pictures, such as the planes of a stack; the first one is decoded."""
+    return bool(image.info.get(_SEVERAL))
 
 
 def is_lossless(image: Image.Image) -> bool:

@@ -23,6 +23,7 @@ from service.datasets.reading.mask_encoding import (
     form_of,
     look_again,
     meaning_of,
+    mostly_light,
     spread,
 )
 from service.datasets.reading.mask_samples import STEPS, MaskSamples, MaskSummary, read_mask_samples
@@ -49,6 +50,7 @@ class MaskDecoder:
         self._own = own
         self.encoding: MaskEncoding = encoding
         self._meaning = meaning_of(classes)
+        self._mostly_light = False
 
     @classmethod
     def of(
@@ -70,7 +72,9 @@ class MaskDecoder:
         encoding = decide_encoding(sampled, classes, own=own, by_palette=by_palette)
         if not own:
             look_again(sampled, classes, encoding)
-        return cls(classes, encoding, own=own)
+        found = cls(classes, encoding, own=own)
+        found._mostly_light = encoding == "binary" and mostly_light(sampled)
+        return found
 
     def read(self, source: Path | bytes, name: str) -> DecodedMask:
         """The class indices of a mask file. Raises EntryFault that names it."""
@@ -183,16 +187,19 @@ class MaskDecoder:
                 f"{self.classes.names[self._meaning.light]} and 0 for {self.classes.names[self._meaning.dark]}",
             )
         labels = np.where(levels >= THRESHOLD, self._meaning.light, self._meaning.dark).astype(np.uint8)
-        if not grey:
-            return DecodedMask(labels)
-        cause = f"the compression of {lossy}" if lossy else "smoothing"
-        return DecodedMask(
-            labels,
-            (
+        assumed = []
+        if grey:
+            cause = f"the compression of {lossy}" if lossy else "smoothing"
+            assumed.append(
                 f"its mask has levels between black and white at {sum(grey.values())} px, as {cause} leaves them; "
-                f"{THRESHOLD} and more are read as white, so borders may be a pixel off",
-            ),
-        )
+                f"{THRESHOLD} and more are read as white, so borders may be a pixel off"
+            )
+        if self._mostly_light:
+            assumed.append(
+                f"white, which is read as {self.classes.names[self._meaning.light]}, covers most of every mask; if "
+                "black is the object, list the colours of the classes, as lines name,r,g,b in class_dict.csv"
+            )
+        return DecodedMask(labels, tuple(assumed))
 
     def _check_opaque(self, mask: MaskSamples, labels: np.ndarray) -> None:
         """Raises EntryFault if transparent pixels would get a class: what was meant there is not in the file."""

@@ -120,6 +120,16 @@ def look_again(sampled: Mapping[str, MaskSummary], classes: ClassList, encoding:
             )
 
 
+def mostly_light(sampled: Mapping[str, MaskSummary]) -> bool:
+    """Whether white covers most of every black-and-white mask, as it does where the object is black."""
+    shares = [
+        sum(count for level, count in mask.levels.items() if level >= THRESHOLD) / sum(mask.counts.values())
+        for mask in sampled.values()
+        if mask.kind == "grey"
+    ]
+    return bool(shares) and min(shares) > 0.5
+
+
 def _only_alpha_tells(sampled: Mapping[str, MaskSummary]) -> bool:
     see_through = [mask for mask in sampled.values() if mask.see_through]
     return 2 * len(see_through) > len(sampled) and all(len(mask.counts) == 1 for mask in see_through)

@@ -12,13 +12,18 @@ from PIL import Image
 
 from model_store.masks.encodings import Kind
 from service.datasets.classes import Colour
-from service.datasets.reading.image_files import is_lossless, open_image, raw_mode
+from service.datasets.reading.image_files import has_several, is_lossless, open_image, raw_mode
 from service.datasets.reading.orientation import upright
+from service.datasets.reading.report import EntryFault
 
 _NUMBERS = ("I", "F")
 STEPS = {1: 255, 2: 85, 4: 17}
 """The brightness of the sample 1 in grey files of less than 8 bits, where 255 is white."""
 _MAX_COLOURS = 4096
+_MIN_UPPER = 16
+"""Upper bytes of 16-bit samples below this are no colours."""
+_NEARLY_GREY = 16
+"""How far apart the channels of a grey image may be after lossy compression."""
 _WIDENED = 257
 """8-bit values that were saved with 16 bits are multiples of this: 255 has become 65535."""
 
@@ -89,6 +94,8 @@ def read_mask_samples(source: Path | bytes, *, narrow: bool = True) -> MaskSampl
     """
     image = open_image(source)
     raw, lossy = raw_mode(image), _lossy(image)
+    if has_several(image):
+        raise EntryFault("unreadable", "it holds several pictures, and a mask is one; save each as a file of its own")
     image = upright(image)
     if image.mode == "1":
         return MaskSamples(np.array(image, dtype=np.uint8), "grey", depth=1, lossy=lossy)
@@ -98,8 +105,11 @@ def read_mask_samples(source: Path | bytes, *, narrow: bool = True) -> MaskSampl
         return _of_levels(image, raw, lossy)
     if image.mode in _NUMBERS or image.mode.startswith("I;16"):
         return _of_numbers(np.array(image), lossy, narrow=narrow)
-    alpha = _alpha(image)
-    return _of_colours(np.array(image.convert("RGB")), alpha, lossy)
+    pixels = np.array(image.convert("RGB"))
+    if ";16" in raw and not (pixels >= _MIN_UPPER).any():
+        # Pillow has dropped the lower 8 bits, which hold class indices
+        raise EntryFault("unreadable", "it has 16 bits a channel and several channels; save it as an 8-bit PNG")
+    return _of_colours(pixels, _alpha(image), lossy)
 
 
 def _of_palette(image: Image.Image, lossy: str | None) -> MaskSamples:
@@ -142,8 +152,9 @@ def _of_numbers(pixels: np.ndarray, lossy: str | None, *, narrow: bool) -> MaskS
 
 
 def _of_colours(pixels: np.ndarray, alpha: np.ndarray | None, lossy: str | None) -> MaskSamples:
-    if not (pixels != pixels[..., :1]).any():
-        return MaskSamples(np.ascontiguousarray(pixels[..., 0]), "grey", alpha=alpha, lossy=lossy)
+    spread = int((pixels.max(axis=-1) - pixels.min(axis=-1)).max())
+    if spread <= (_NEARLY_GREY if lossy else 0):
+        return MaskSamples(np.ascontiguousarray(pixels[..., 1]), "grey", alpha=alpha, lossy=lossy)
     wide = pixels.astype(np.uint32)
     return MaskSamples(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], "rgb", alpha=alpha, lossy=lossy)
 
@@ -177,7 +188,8 @@ def _colour_counts(codes: np.ndarray) -> dict[float, int]:
     if found is None:
         values, numbers = np.unique(codes.reshape(-1)[:_MAX_COLOURS], return_counts=True)
         return dict(zip(values.tolist(), numbers.tolist(), strict=True))
-    return dict(sorted((red << 16 | green << 8 | blue, count) for count, (red, green, blue) in found))
+    table = np.array([colour for _, colour in found], dtype=np.int64) @ [1 << 16, 1 << 8, 1]
+    return dict(sorted(zip(table.tolist(), (count for count, _ in found), strict=True)))
 
 
 def _lossy(image: Image.Image) -> str | None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from service.datasets.items import as_rgb
 from service.datasets.reading.entry import Annotation, Entry
-from service.datasets.reading.image_files import open_image, raw_mode
+from service.datasets.reading.image_files import has_several, open_image, raw_mode
 from service.datasets.reading.orientation import orientation, turn_pixels, turned_size, upright
 from service.datasets.reading.report import EntryFault
 from service.kit.png import encode_image
@@ -66,7 +66,13 @@ def upright_bytes(data: bytes) -> bytes:
     return encode_image(np.asarray(as_rgb(upright(open_image(data)))), {})
 
 
-def darkness(image: Image.Image) -> str | None:
+def assumed_of(image: Image.Image) -> tuple[str, ...]:
+    """Sentences on what was assumed to read an image."""
+    several = "the file holds several pictures, and the first is read; save each as a file of its own"
+    return tuple(filter(None, (_darkness(image), several if has_several(image) else None)))
+
+
+def _darkness(image: Image.Image) -> str | None:
     """What makes a 16-bit image nearly black, if it is: data of 12 bits and less that were stored unscaled."""
     highest = 0
     if image.mode.startswith("I;16"):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import io
+import json
+import struct
+import tarfile
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from service.client.layouts import read_layout
 from service.datasets.classes import IGNORE, ClassList, Colour
 from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.report import EntryFault
 from service.errors import InvalidDataset
+from tests.service.datasets.hand_written import listed, write
+from tests.service.datasets.scenes import noise
+from tests.service.datasets.scenes import read as read_set
+from tests.service.masks.support import chunk, file, grey_file, stripes
 
 RED: Colour = (250, 50, 83)
 TWO = ClassList.of(["background", "polyp"])
@@ -114,14 +124,53 @@ def test_smoothed_and_compressed_black_and_white_is_read_by_a_threshold_and_said
 
 
 def test_grey_of_two_and_four_bits_holds_what_the_file_stores() -> None:
-    from tests.service.masks.support import grey_file, stripes
-
     labels = stripes(classes=4)
     four = ClassList.of(["a", "b", "c", "d"])
     for depth in (2, 4):
         assert np.array_equal(read(grey_file(labels, depth=depth), four), labels)
     # 3 of 2 bits is white
     assert np.array_equal(read(grey_file(stripes(classes=2) * 3, depth=2)), stripes(classes=2))
+
+
+def png_of_16_bits(pixels: np.ndarray) -> bytes:
+    """A PNG of three channels of 16 bits, which Pillow cannot write."""
+    height, width, _ = pixels.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return file(chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)))
+
+
+def test_colours_of_16_bits_are_read_and_indices_of_16_bits_in_three_channels_refused() -> None:
+    wide = paint(SQUARE, [(0, 0, 0), RED]).astype(np.uint16) * 257
+    assert np.array_equal(read(png_of_16_bits(wide), PAINTED), SQUARE)
+    with pytest.raises(EntryFault, match="16 bits a channel and several channels; save it as an 8-bit PNG"):
+        read(png_of_16_bits(np.stack([SQUARE] * 3, axis=-1)), TWO)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
+def test_a_mask_of_several_pictures_is_refused(kind: str) -> None:
+    first, second = Image.fromarray(SQUARE), Image.fromarray(1 - SQUARE)
+    data = saved(first, kind, save_all=True, append_images=[second])
+    with pytest.raises(EntryFault, match="holds several pictures, and a mask is one"):
+        read(data)
+
+
+def test_a_compressed_mask_that_is_nearly_grey_is_black_and_white() -> None:
+    tinted = np.where(SQUARE[..., None], [255, 254, 250], [3, 0, 1]).astype(np.uint8)
+    found = np.array(Image.open(io.BytesIO(saved(tinted, "JPEG", quality=95))))
+    assert (found != found[..., :1]).any()
+    assert np.array_equal(read(saved(tinted, "JPEG", quality=95)), SQUARE)
+
+
+def test_white_that_covers_most_of_every_mask_is_said_and_the_remedy_works() -> None:
+    inverted = saved((1 - SQUARE) * 255)
+    found = MaskDecoder.of([("a", inverted)], TWO).read(inverted, "a")
+    assert np.array_equal(found.labels, 1 - SQUARE)
+    assert "white, which is read as polyp, covers most of every mask" in found.assumed[0]
+    listed = ClassList.of(["background", "polyp"], {"background": (255, 255, 255), "polyp": (0, 0, 0)})
+    found = MaskDecoder.of([("a", inverted)], listed).read(inverted, "a")
+    assert np.array_equal(found.labels, SQUARE)
+    assert not found.assumed
 
 
 def test_255_beside_class_indices_is_ignored_and_alone_it_is_white() -> None:
@@ -209,3 +258,25 @@ def test_the_remedies_work() -> None:
     assert np.array_equal(read(saved(SQUARE * 255), ClassList.of(["background", "polyp"])), SQUARE)
     # "write the index of its class in place of 255"
     assert np.array_equal(read(saved(SQUARE * 2), THREE), SQUARE * 2)
+
+
+def test_black_and_white_in_shards_and_in_a_torch_dataset_is_the_same_as_in_folders(tmp_path: Path) -> None:
+    names = ["background", "polyp"]
+    mask, image = saved(SQUARE * 255), noise(1, 24, 32)
+    shards = write(tmp_path / "shards", **{"dataset.json": listed(names)})
+    with tarfile.open(shards / "train-000000.tar", "w") as tar:
+        for name, data in (("a.png", image), ("a.mask.png", mask)):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    folders = write(tmp_path / "folders", **{"dataset.json": listed(names), "images/a.png": image, "masks/a.png": mask})
+    for folder in (shards, folders):
+        [item] = read_set(folder)[0].values()
+        assert np.array_equal(item.labels, SQUARE)
+        [pair] = read_layout(folder).pairs
+        assert np.array_equal(pair.read()[1], SQUARE)
+    # what an export says of 255 holds
+    line = {"format": 1, "name": "a", "image": {"path": "images/a.png"}}
+    write(folders, **{"manifest.jsonl": json.dumps(line) + "\n"})
+    [item] = read_set(folders)[0].values()
+    assert np.array_equal(item.labels, SQUARE * 255)
