@@ -49,13 +49,13 @@ class BodyLimitMiddleware:
                 if len(announced) <= _MAX_DIGITS
                 else f"bytes in a number of {len(announced)} digits"
             )
-            await refuse(_too_large(f"the body has {size}", limit), scope, receive, send)
+            await refuse(_too_large(f"the body has {size}", limit), scope, receive, send, hang_up=True)
             return
         body = _Body(receive, send, limit=limit, timeout_s=self._timeout_s)
         with contextlib.suppress(_Refused):
             await self._app(scope, body.receive, body.send)
         if body.error is not None:
-            await refuse(body.error, scope, receive, send)
+            await refuse(body.error, scope, receive, send, hang_up=True)
 
     def _limit(self, scope: Scope) -> int:
         other = self._others.get(scope["path"])

@@ -4,7 +4,8 @@ uvicorn limits only the time between two requests. A connection that never finis
 its answer, would stay for as long as its client likes, and take a file descriptor meanwhile. So
 :func:`limited_protocol` extends uvicorn's protocol, whichever HTTP parser it uses (h11 or httptools):
 
-- a header must be complete within ``header_timeout_s`` of the connection, or of its own first byte;
+- a header must be complete within ``header_timeout_s`` of the connection, or of its own first byte; else the
+  connection is closed, without an answer, since there is no request;
 - an answer must be read, if slowly, or the connection is aborted after ``write_timeout_s``;
 - at the limit of connections, the one that has waited longest for a header is closed for the new one, or else one
   whose client does not read. Only if all are busy with requests, the new one is refused (503). So half-open
@@ -25,7 +26,7 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from service.api.errors import PROBLEM_TYPE, HeaderTimeout, HeaderTooLarge, TooBusy
+from service.api.errors import PROBLEM_TYPE, HeaderTooLarge, TooBusy
 from service.errors import TwinsetError
 from service.settings import Settings
 
@@ -33,8 +34,6 @@ BACKLOG = 128
 """Connections that the system accepts for us before we do, at most; so many may be new at once."""
 MAX_HEADER_BYTES = 64 << 10
 """Bytes of a request's first line and header that are read before they must be complete."""
-_LINGER_BYTES = 4 << 20
-"""Bytes of a body that are still read and dropped after the request was refused, so that the client sees the answer."""
 _RESERVED_FILES = 3 * BACKLOG + 128
 """File descriptors that are not for connections: files of the store, Redis, and connections being accepted."""
 _log = logging.getLogger("twinset.api")
@@ -60,6 +59,8 @@ class Connections:
     max_per_address: int
     header_timeout_s: float
     write_timeout_s: float
+    max_dropped_bytes: int
+    """Bytes of a body that are still read after its request was refused, so that the client comes to see the answer."""
     clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
     _open: dict[Any, _Connection] = field(default_factory=dict)
     _per_address: Counter[str] = field(default_factory=Counter)
@@ -81,7 +82,7 @@ class Connections:
             if given_up is None:
                 self._close(new, _TOO_BUSY)
                 return
-            self._close(given_up, _TIMED_OUT if given_up.received else b"")
+            self._close(given_up)
         self._wait_for(new)
 
     def received(self, protocol: Any, size: int) -> None:
@@ -95,7 +96,7 @@ class Connections:
             return
         found.received += size
         dropping = protocol.cycle is not None and protocol.cycle.more_body
-        if found.received > (_LINGER_BYTES if dropping else MAX_HEADER_BYTES):
+        if found.received > (self.max_dropped_bytes if dropping else MAX_HEADER_BYTES):
             self._close(found, b"" if dropping else _TOO_LARGE)
         elif found.header_by is None:
             found.header_by = self.clock() + self.header_timeout_s
@@ -147,7 +148,7 @@ class Connections:
         self._waiting[connection] = None
         self._sweep_later()
 
-    def _close(self, connection: _Connection, answer: bytes) -> None:
+    def _close(self, connection: _Connection, answer: bytes = b"") -> None:
         unread = connection in self._unread
         self.lost(connection.protocol)
         transport = connection.protocol.transport
@@ -168,8 +169,7 @@ class Connections:
         """Closes what is overdue; runs again while there is anything to wait for."""
         now = self.clock()
         for late in [each for each in self._waiting if each.header_by is not None and each.header_by <= now]:
-            dropping = late.protocol.cycle is not None and late.protocol.cycle.more_body
-            self._close(late, _TIMED_OUT if late.received and not dropping else b"")
+            self._close(late)
         for late in [each for each, until in self._unread.items() if until <= now]:
             self.lost(late.protocol)
             late.protocol.transport.abort()
@@ -237,6 +237,7 @@ def _connections(settings: Settings) -> Connections:
         max_per_address=min(most, settings.max_connections_per_address or most),
         header_timeout_s=settings.header_timeout_s,
         write_timeout_s=settings.write_timeout_s,
+        max_dropped_bytes=settings.max_body_bytes,
     )
 
 
@@ -280,10 +281,6 @@ def _raw_answer(error: TwinsetError, status_line: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-_TIMED_OUT = _raw_answer(
-    HeaderTimeout("the request's header did not arrive in time; send it at once, or use another connection"),
-    "408 Request Timeout",
-)
 _TOO_LARGE = _raw_answer(
     HeaderTooLarge(f"the request's header has more than {MAX_HEADER_BYTES} bytes; send less"),
     "431 Request Header Fields Too Large",

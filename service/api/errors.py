@@ -88,14 +88,6 @@ class UnknownHost(TwinsetError):
     title = "This service does not have that name"
 
 
-class HeaderTimeout(TwinsetError):
-    """A header that did not arrive in time."""
-
-    status = 408
-    slug = "header-timeout"
-    title = "The header did not arrive in time"
-
-
 class BodyTimeout(TwinsetError):
     """A body that did not arrive in time."""
 
@@ -131,10 +123,11 @@ def problem_response(error: TwinsetError, *, instance: str, headers: Mapping[str
     return Response(body, status_code=error.status, media_type=PROBLEM_TYPE, headers=dict(headers or {}))
 
 
-async def refuse(error: TwinsetError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with ``error`` and closes the connection: whatever else comes over it is not read."""
+async def refuse(error: TwinsetError, scope: Scope, receive: Receive, send: Send, *, hang_up: bool = False) -> None:
+    """Answers with ``error``, for a middleware. ``hang_up`` closes the connection, with the rest of the body unread."""
     scope["app"].state.services.metrics.refused.labels(error.slug).inc()
-    response = problem_response(error, instance=scope["path"], headers={**error.headers, "Connection": "close"})
+    close = {"Connection": "close"} if hang_up else {}
+    response = problem_response(error, instance=scope["path"], headers={**error.headers, **close})
     await response(scope, receive, send)
 
 

@@ -57,7 +57,7 @@ class OwnHosts:
     def has(self, host: Host, connected_to: str | None) -> bool:
         """Whether requests may name ``host``, on a connection to the address ``connected_to``."""
         name = host[0]
-        if name in _LOOPBACK or name == connected_to or name in {own for own, _ in self.always}:
+        if name in _LOOPBACK or name.strip("[]") == connected_to or name in {own for own, _ in self.always}:
             return True
         return self._is_allowed(host)
 

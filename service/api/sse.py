@@ -13,7 +13,6 @@ from typing import Annotated, Any, Generic
 
 from fastapi import Header
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from service.api.openapi import answers
@@ -45,7 +44,7 @@ async def events_response(
 ) -> Response:
     """The response with the events; 204 if the client has received the last one already."""
     if last_event_id is not None:
-        now = await run_in_threadpool(source.read)
+        now = await services.watcher.in_thread(source.read)
         if now.state.ended and source.event_id(now) == last_event_id:
             return Response(status_code=204)
     return HeldStream(
@@ -73,7 +72,7 @@ async def event_stream(
                     continue
                 sent = current
                 kind = "ended" if now.state.ended else "progress"
-                data = (await run_in_threadpool(source.view, now)).model_dump_json()
+                data = await watcher.in_thread(lambda now=now: source.view(now).model_dump_json())  # type: ignore[misc]
                 yield f"id: {current}\nevent: {kind}\ndata: {data}\n\n"
         except UnknownRun:
             return  # deleted meanwhile; a client that reconnects gets 404

@@ -11,9 +11,9 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 
 from service.broker.connection import connect_async
 from service.broker.redis_keys import EVENTS_PREFIX
@@ -22,6 +22,7 @@ from service.kit.states import JobState
 _POLL_S = 0.25
 _POLL_LISTENING_S = 2.0
 _RECONNECT_S = 2.0
+_THREADS = 4
 _log = logging.getLogger("twinset.api")
 
 
@@ -33,16 +34,24 @@ class Snapshot(Protocol):
 
 
 Seen = TypeVar("Seen", bound=Snapshot)
+Found = TypeVar("Found")
 
 
 @dataclass
 class Watcher:
-    """Watches jobs and runs for any number of clients, with one Redis connection per process."""
+    """Watches jobs and runs for any number of clients, with one Redis connection per process.
+
+    All clients of one job or run share its reads, and all reads have a few threads of their own, so that streams,
+    however many, keep no thread from other requests. A watcher belongs to one event loop.
+    """
 
     broker_url: str
     _waiting: dict[str, set[asyncio.Event]] = field(default_factory=dict)
     _listener: asyncio.Task[None] | None = None
     _listening: bool = False
+    _next_reads: dict[str, asyncio.Task[object]] = field(default_factory=dict)
+    _reads: dict[str, asyncio.Task[object]] = field(default_factory=dict)
+    _limiter: CapacityLimiter | None = None
 
     async def watch(
         self,
@@ -61,7 +70,7 @@ class Watcher:
         with self._woken_for(subject) as wake:
             while True:
                 wake.clear()
-                now = await run_in_threadpool(read)
+                now = await self._read(subject, read)
                 current = key(now)
                 if current != last_key or time.monotonic() - yielded_at >= heartbeat_s:
                     last_key, yielded_at = current, time.monotonic()
@@ -79,7 +88,35 @@ class Watcher:
             async with asyncio.timeout(timeout_s), contextlib.aclosing(self.watch(subject, read)) as changes:
                 async for now in changes:
                     latest = now
-        return latest if latest is not None else await run_in_threadpool(read)
+        return latest if latest is not None else await self.in_thread(read)
+
+    async def in_thread(self, call: Callable[[], Found]) -> Found:
+        """What ``call`` returns or raises, in one of the watcher's threads."""
+        if self._limiter is None:
+            self._limiter = CapacityLimiter(_THREADS)
+        return await to_thread.run_sync(call, limiter=self._limiter)
+
+    async def _read(self, subject: str, read: Callable[[], Seen]) -> Seen:
+        """A snapshot that is read from now on: by this call, or by one that waits to do the same."""
+        waiting = self._next_reads.get(subject)
+        if waiting is None:
+            before = self._reads.get(subject)
+
+            async def read_next() -> Seen:
+                if before is not None:
+                    await asyncio.wait([before])
+                self._reads[subject] = self._next_reads.pop(subject)
+                try:
+                    return await self.in_thread(read)
+                finally:
+                    if self._reads.get(subject) is task:
+                        del self._reads[subject]
+
+            task = waiting = asyncio.create_task(read_next())
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # if all have gone meanwhile
+            self._next_reads[subject] = task
+        # a client that goes away does not take the others' snapshot with it
+        return cast(Seen, await asyncio.shield(waiting))
 
     async def close(self) -> None:
         """Stops listening."""

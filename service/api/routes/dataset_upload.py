@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from service.api.auth import KeyedRoute, TenantDep
+from service.api.content_type import JSON, media_type
 from service.api.errors import MalformedBody, WrongContentType, invalid_request
 from service.api.openapi import answers
 from service.api.own_runs import progress_of
@@ -23,10 +24,12 @@ from service.api.parameters import IdempotencyKey
 from service.api.schemas.datasets import DatasetView, dataset_view
 from service.api.schemas.jobs import as_json
 from service.api.services import Services, ServicesDep
+from service.datasets.splits import parse_split_map
 from service.datasets.stored import layout
 from service.datasets.stored.scratch import scratch_folder
 from service.errors import InvalidKey, InvalidRequest, ObjectExists
 from service.jobs import idempotency
+from service.jobs.quotas import Room
 from service.kit.run_kinds import RunKind
 from service.kit.validation import truncated_repr
 from service.runs.dataset_request import DatasetFromStore
@@ -34,12 +37,18 @@ from service.runs.dataset_versions import DATASET_NAME_FORM, DatasetWork, ReadFo
 from service.runs.spec import RunSpec
 from service.store.keys import check_key
 
-ARCHIVES = ("application/zip", "application/x-tar", "application/gzip")
+ARCHIVES = (
+    "application/zip",
+    "application/x-tar",
+    "application/gzip",
+    "application/x-bzip2",
+    "application/x-xz",
+)
 _ALSO_ARCHIVES = frozenset(
     {*ARCHIVES, "application/x-zip-compressed", "application/x-gzip", "application/octet-stream"}
 )
 _WRITE_BYTES = 1 << 20
-_HOW = "send the archive itself as application/zip, application/x-tar or application/gzip, or JSON with name and prefix"
+_HOW = f"send the archive itself as {', '.join(ARCHIVES[:-1])} or {ARCHIVES[-1]}, or JSON with name and prefix"
 
 
 class DatasetRoute(KeyedRoute):
@@ -47,10 +56,13 @@ class DatasetRoute(KeyedRoute):
 
     def check(self, request: Request) -> None:
         """Raises :class:`WrongContentType`."""
-        sends = request.method == "POST" and request.url.path.endswith("/datasets")
-        if sends and _kind(request) not in {*_ALSO_ARCHIVES, "application/json"}:
+        if media_type(request.scope) not in {*_ALSO_ARCHIVES, JSON}:
             given = request.headers.get("content-type")
             raise WrongContentType(f"Content-Type is {truncated_repr(given) if given else 'missing'}; {_HOW}")
+
+    def body_type(self, request: Request) -> str | None:
+        """JSON is held in memory, an archive is not."""
+        return JSON if media_type(request.scope) == JSON else None
 
 
 router = APIRouter(route_class=DatasetRoute, tags=["datasets"])
@@ -89,9 +101,13 @@ async def send_dataset(
     idempotency_key: IdempotencyKey = None,
     name: Annotated[str | None, Query(description=f"With an archive: the dataset's name, {DATASET_NAME_FORM}.")] = None,
     format: Annotated[ReadFormat | None, Query(description="With an archive: its format; detected if absent.")] = None,
+    split_map: Annotated[
+        str | None,
+        Query(max_length=4000, description="With an archive: new names of its splits, as OLD=NEW,OLD=NEW."),
+    ] = None,
 ) -> Response:
-    """Imports a new version of a dataset: a zip, tar or tar.gz as the body, or the files under a prefix of the object
-    store.
+    """Imports a new version of a dataset: a zip, or a tar (also packed by gzip, bzip2 or xz), as the body, or the
+    files under a prefix of the object store.
 
     Images with masks in folders (class indices, palette or colours with a class list), COCO, Pascal VOC, Cityscapes,
     YOLO-seg, WebDataset, Hugging Face, or twins. Every file is checked; what cannot be read is skipped and reported.
@@ -102,23 +118,31 @@ async def send_dataset(
     if idempotency_key is not None:
         # before gigabytes are read for a malformed key
         idempotency.check_key(idempotency_key)
-    if _kind(request) == "application/json":
+    if media_type(request.scope) == JSON:
+        _check_no_query({"name": name, "format": format, "split_map": split_map})
         asked = _read_json(await request.body())
         _check_name(asked.name, "body")
-        files = _Files(asked.model_dump(mode="json", exclude_unset=True), prefix=_import_key(tenant, asked.prefix))
+        files = _Files(
+            asked.model_dump(mode="json", exclude_unset=True),
+            split_map=asked.split_map,
+            prefix=_import_key(tenant, asked.prefix),
+        )
         spec = await run_in_threadpool(_accept, services, tenant, asked.name, asked.format, files, idempotency_key)
     else:
         _check_name(name, "query")
+        renamed = _read_split_map(split_map)
         await run_in_threadpool(_check_quota, services, tenant, idempotency_key)
-        with scratch_folder(services.settings.data_dir) as scratch:
+        with services.transfers.hold(tenant), scratch_folder(services.settings.data_dir) as scratch:
             archive = scratch / "archive"
+            room = services.limits.room(tenant=tenant)
             given = {
                 "name": name,
-                "archive": await _write(request.stream(), archive),
+                "archive": await _write(request.stream(), archive, room),
                 **({"format": format} if format else {}),
+                **({"split_map": renamed} if renamed else {}),
             }
             spec = await run_in_threadpool(
-                _accept, services, tenant, name or "", format, _Files(given, archive=archive), idempotency_key
+                _accept, services, tenant, name or "", format, _Files(given, archive, renamed), idempotency_key
             )
     view = await run_in_threadpool(lambda: dataset_view(services, spec, progress_of(services, spec)))
     return Response(
@@ -126,15 +150,33 @@ async def send_dataset(
     )
 
 
-def _kind(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
 def _check_name(name: str | None, where: str) -> None:
     if name is None or not is_dataset_name(name):
         detail = f"name is {truncated_repr(name)}; it must be {DATASET_NAME_FORM}"
         fault = {"parameter": "name", "in": "query"} if where == "query" else {"pointer": "/name"}
         raise InvalidRequest(detail, errors=[{**fault, "detail": detail}])
+
+
+def _check_no_query(given: dict[str, object]) -> None:
+    errors = [
+        {
+            "parameter": each,
+            "in": "query",
+            "detail": f"{each} is given in the query; with JSON it is a member of the body",
+        }
+        for each, value in given.items()
+        if value is not None
+    ]
+    if errors:
+        raise InvalidRequest("; ".join(error["detail"] for error in errors), errors=errors)
+
+
+def _read_split_map(text: str | None) -> dict[str, str]:
+    try:
+        return parse_split_map([] if text is None else text.split(","))
+    except ValueError as error:
+        detail = f"split_map: {error}"
+        raise InvalidRequest(detail, errors=[{"parameter": "split_map", "in": "query", "detail": detail}]) from None
 
 
 def _read_json(text: bytes) -> DatasetFromStore:
@@ -154,13 +196,14 @@ def _read_json(text: bytes) -> DatasetFromStore:
         raise invalid_request(faults, DatasetFromStore, given) from None
 
 
-async def _write(pieces: AsyncIterator[bytes], path: Path) -> str:
-    """Writes the body to disk as it comes, a megabyte at a time; its sha256."""
+async def _write(pieces: AsyncIterator[bytes], path: Path, room: Room) -> str:
+    """Writes the body to disk as it comes, a megabyte at a time; its sha256. Raises what ``room`` does."""
     waiting = bytearray()
     digest = hashlib.sha256()
     with open(path, "wb") as out:
 
         def write(data: bytes) -> None:
+            room.take(len(data))
             digest.update(data)
             out.write(data)
 
@@ -169,7 +212,7 @@ async def _write(pieces: AsyncIterator[bytes], path: Path) -> str:
             if len(waiting) >= _WRITE_BYTES:
                 await run_in_threadpool(write, bytes(waiting))
                 waiting.clear()
-        write(bytes(waiting))
+        await run_in_threadpool(write, bytes(waiting))
     if not path.stat().st_size:
         raise InvalidRequest(f"the body is empty; {_HOW}", errors=[{"pointer": "", "detail": "empty"}])
     return digest.hexdigest()
@@ -180,8 +223,9 @@ class _Files:
     """A dataset's files: under ``prefix`` in the store, or in ``archive`` on this disk; and the request as given."""
 
     given: dict[str, Any]
-    prefix: str | None = None
     archive: Path | None = None
+    split_map: dict[str, str] = field(default_factory=dict)
+    prefix: str | None = None
 
 
 def _check_quota(services: Services, tenant: str, idempotency_key: str | None) -> None:
@@ -207,11 +251,13 @@ def _accept(
         spec = submitter.find(reservation)
     if spec is None:
         if files.archive is not None:
+            # Counted before it is there: an API that dies before the spec is written leaves nothing that no one counts.
+            services.runs.announce(reservation.id, tenant, files.archive.stat().st_size)
             # If the archive is there already, it is the same: the key says so.
             with suppress(ObjectExists):
                 services.store.put_file(layout.archive(reservation.id), files.archive, if_absent=True)
         version = services.datasets(tenant).take_version(name, reservation.id)
-        work = DatasetWork(name=name, version=version, prefix=files.prefix, read_as=read_as)
+        work = DatasetWork(name=name, version=version, prefix=files.prefix, read_as=read_as, split_map=files.split_map)
         spec, made = submitter.submit(
             RunSpec(
                 run=reservation.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from contextlib import aclosing
 
 import pytest
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 
 from service.api.routes.job_events import job_events_source
 from service.api.sse import event_stream
+from service.jobs.progress import Progress
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
 from tests.service.api.support import events_in, finish, make_chunk
@@ -108,3 +110,29 @@ def test_a_watcher_that_leaves_leaves_nothing_behind(app: FastAPI, spec: JobSpec
         await watcher.close()
 
     asyncio.run(look_and_leave())
+
+
+def test_many_streams_of_one_job_share_its_reads(app: FastAPI, repository: JobRepository, spec: JobSpec) -> None:
+    reads = []
+
+    async def run() -> None:
+        watcher = app.state.services.watcher
+        source = job_events_source(app.state.services, spec)
+
+        def read() -> Progress:
+            reads.append(time.monotonic())
+            return source.read()
+
+        async def follow() -> list[int]:
+            return [seen.done async for seen in watcher.watch(spec.job, read, key=source.event_id)]
+
+        streams = [asyncio.create_task(follow()) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        streams.pop().cancel()  # whoever leaves takes no other's snapshot away
+        await asyncio.to_thread(finish, repository, spec)
+        ends = await asyncio.gather(*streams)
+        assert {seen[-1] for seen in ends} == {spec.count}
+        await watcher.close()
+
+    asyncio.run(run())
+    assert len(reads) < 25
