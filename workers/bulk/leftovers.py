@@ -1,7 +1,8 @@
 """Leftovers of ended runs: objects that a worker wrote after another one had taken the run over and ended it.
 
 Such a worker removes them itself (:mod:`workers.bulk.execute`), unless it dies. So once a minute one page of the runs
-older than a day is searched, each run once; after the last page the search starts again the next day.
+older than a day is searched, each run once; after the last page the search starts again the next day. What lies under
+the id of a run that was deleted, or never accepted, is removed too.
 """
 
 from __future__ import annotations
@@ -68,7 +69,20 @@ class RunLeftovers:
         if runs.store.head(run_keys.run_swept(run)) is not None or runs.is_deleted(run):
             return
         summary = runs.read_summary(run)
-        if summary is None or summary.finished_at >= before:
+        if summary is None:
+            self._remove_if_gone(run, before)
+            return
+        if summary.finished_at >= before:
             return
         clean_up_run(runs, summary)
         put_once(runs.store, run_keys.run_swept(run), b"{}")
+
+    def _remove_if_gone(self, run: str, before: datetime) -> None:
+        """Removes what lies under the id of a run without a spec, once all of it is older than ``before``."""
+        store = self.worker.store
+        if store.head(run_keys.run_spec(run)) is not None:
+            return
+        found = list(store.list(run_keys.run_prefix(run)))
+        if all(info.modified < before for info in found):
+            for info in found:
+                store.delete(info.key)
