@@ -163,11 +163,12 @@ class Sweeper(PeriodicTask):
     def _in_transit(self, spec: JobSpec) -> set[int]:
         """Chunks that were sent so recently that they may be on their way to a worker, or into its hands.
 
-        A chunk that has left the queue and that no worker receives within the life of a lease was lost.
+        A chunk that has left the queue and that no worker receives within the life of a lease was lost. So was one sent
+        in the future: the clock was set back since.
         """
         dispatcher, trusted_s = self.worker.dispatcher, self.worker.settings.lease_s
-        sent = {chunk for chunk, age_s in dispatcher.waiting(spec.job).items() if age_s < trusted_s}
-        if (datetime.now(UTC) - spec.created_at).total_seconds() < trusted_s:
+        sent = {chunk for chunk, age_s in dispatcher.waiting(spec.job).items() if abs(age_s) < trusted_s}
+        if abs((datetime.now(UTC) - spec.created_at).total_seconds()) < trusted_s:
             # the API sent the first ones, and does not record it
             sent |= self.worker.leases.never_taken(spec.job, range(min(dispatcher.max_in_flight, spec.chunks)))
         return sent

@@ -12,9 +12,13 @@ from redis.exceptions import RedisError
 logger = logging.getLogger(__name__)
 
 # KEYS lock; ARGV token, ttl_ms. Returns 1 if the lock is ours now, 0 if another worker holds it.
+# Redis expires by the clock of its machine: if that was set back, a dead holder's lock would stay as much longer.
 _ACQUIRE = """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+if holder and holder ~= ARGV[1] then
+  if redis.call('PTTL', KEYS[1]) > 10 * tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+  return 0
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """

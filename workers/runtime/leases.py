@@ -24,11 +24,15 @@ logger = logging.getLogger(__name__)
 _TTL_S = 7 * 86_400
 
 # KEYS lease, epochs, leases; ARGV token, lease_ms, chunk, ttl_s. Returns the epoch, or 0 if another holds the lease.
-# A second call with the same token, after an answer that got lost, returns the same epoch.
+# A second call with the same token, after an answer that got lost, returns the same epoch. Redis expires by the clock
+# of its machine: if that was set back, a dead worker's lease would stay as much longer, so it is cut to its length.
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then return tonumber(redis.call('HGET', KEYS[2], ARGV[3])) end
-if holder then return 0 end
+if holder then
+  if redis.call('PTTL', KEYS[1]) > 10 * tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+  return 0
+end
 local now = redis.call('TIME')
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('ZADD', KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2], ARGV[3])
@@ -64,9 +68,14 @@ end
 return 1
 """
 
+# KEYS leases; ARGV lease_ms. Leases that would expire much too late are cut as above.
 _LIVE = """
-local now = redis.call('TIME')
-return redis.call('ZRANGEBYSCORE', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000), '+inf')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for _, chunk in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now + 10 * tonumber(ARGV[1]), '+inf')) do
+  redis.call('ZADD', KEYS[1], now + ARGV[1], chunk)
+end
+return redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')
 """
 
 
@@ -125,7 +134,7 @@ class Leases:
 
     def live(self, job: str) -> set[int]:
         """The chunks of the job that have a live lease. Raises RedisError if Redis fails."""
-        return {int(chunk) for chunk in self._redis.eval(_LIVE, 1, redis_keys.leases(job))}
+        return {int(chunk) for chunk in self._redis.eval(_LIVE, 1, redis_keys.leases(job), self._lease_ms)}
 
     def never_taken(self, job: str, chunks: Sequence[int]) -> set[int]:
         """The ``chunks`` whose lease was never taken, as far as Redis remembers. Raises RedisError if Redis fails."""

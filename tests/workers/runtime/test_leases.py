@@ -10,6 +10,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from service.broker import redis_keys
+from workers.runtime.leader_lock import LeaderLock
 from workers.runtime.leases import Lease, Leases
 
 JOB = "j" + "0" * 18
@@ -96,3 +98,25 @@ def test_without_redis_work_goes_on_unleased_and_the_live_leases_are_unknown() -
     leases.release(lease)
     with pytest.raises(RedisError):
         leases.live(JOB)
+
+
+def test_a_dead_workers_lease_and_lock_do_not_outlive_a_clock_that_is_set_back(redis: Redis) -> None:
+    hour_ms = 3_600_000
+    leases = Leases(redis, 0.2)
+    dead = leases.take(JOB, 3)
+    assert dead is not None
+    redis.pexpire(dead.key, hour_ms)  # as Redis sees it when its machine's clock goes back by an hour
+    redis.zincrby(redis_keys.leases(JOB), hour_ms, "3")
+    assert leases.take(JOB, 3) is None
+    assert leases.live(JOB) == {3}
+    until_free(redis, dead)
+    time.sleep(0.25)
+    assert leases.live(JOB) == set()
+    assert leases.take(JOB, 3) is not None
+
+    held, waiting = (LeaderLock(redis, "twinset:leader:test", ttl_s=0.2) for _ in range(2))
+    assert held.acquire()
+    redis.pexpire("twinset:leader:test", hour_ms)
+    assert not waiting.acquire()
+    time.sleep(0.25)
+    assert waiting.acquire()
