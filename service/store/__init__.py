@@ -7,6 +7,7 @@ folder, folder_walk, adopt_file, disk_errors         the store in a folder
 keys, run_keys, round_keys                           where everything lies
 signing         links that the API serves itself
 checked         reading and writing with checksums
+immutable       objects under the hash of their bytes, and records that are written once
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Repairer: repairs jobs whose repair was requested (:mod:`workers.generation.repair`).
 
 Every worker has one; a leader lock in Redis lets one at a time run. Requested repairs are listed in the store, so with
-nothing to do a run costs one listing. Several repairs take turns of some seconds each, so that none waits for a long
-one to end.
+nothing to do a run costs one listing. Tenants take turns of some seconds each, so that none waits for another's long or
+many repairs; those of one tenant come one after the other, the oldest job's first.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.broker import redis_keys
@@ -34,6 +35,7 @@ class Repairer(PeriodicTask):
     load: Load | None = None
     turn_s: float = _TURN_S
     _running: dict[str, tuple[JobRepair, Iterator[int]]] = field(default_factory=dict)
+    _tenants: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         interval_s = self.worker.settings.sweep_interval_s
@@ -47,24 +49,45 @@ class Repairer(PeriodicTask):
         return _BUSY_PAUSE_S if self._running else super().pause_s
 
     def run_once(self) -> bool:
-        """Gives each requested repair one turn; False if another worker leads. Raises RedisError or a store's error."""
+        """Gives each tenant one turn; False if another worker leads. Raises RedisError or a store's error."""
         if not self._leader_lock.acquire():
             for job in list(self._running):
                 self._forget(job)
             return False
-        jobs = list(self.worker.repository.repairs.all_pending())
+        jobs = self._next_jobs()
         for job in jobs:
             if not self._should_continue():
                 break
-            try:
+            with self._errors_of(job):
                 self._turn(job)
-            except UnknownJob:
-                self.worker.repository.repairs.drop_request(job)
-            except TwinsetError as error:
-                logger.warning("job=%s not repaired, it will be tried again: %s", job, error.detail)
             if len(jobs) > 1 and job in self._running:
                 self._running[job][0].maker.close()
         return True
+
+    def _next_jobs(self) -> list[str]:
+        """The jobs whose turn it is: of each tenant the one under way, or the oldest."""
+        pending = list(self.worker.repository.repairs.all_pending())
+        self._tenants = {job: self._tenants[job] for job in pending if job in self._tenants}
+        for job in pending:
+            if job not in self._tenants:
+                with self._errors_of(job):
+                    self._tenants[job] = self.worker.repository.read_spec(job).tenant
+        chosen: dict[str, str] = {}
+        for job, tenant in self._tenants.items():  # newest first
+            if chosen.get(tenant) not in self._running:
+                chosen[tenant] = job
+        return list(chosen.values())
+
+    @contextmanager
+    def _errors_of(self, job: str) -> Iterator[None]:
+        """Drops the request of a job that is gone; another error is left for the next run."""
+        try:
+            yield
+        except UnknownJob:
+            self._forget(job)
+            self.worker.repository.repairs.drop_request(job)
+        except TwinsetError as error:
+            logger.warning("job=%s not repaired, it will be tried again: %s", job, error.detail)
 
     def stop(self) -> None:
         super().stop()
@@ -72,11 +95,7 @@ class Repairer(PeriodicTask):
             self._forget(job)
 
     def _turn(self, job: str) -> None:
-        try:
-            spec = self.worker.repository.read_spec(job)
-        except UnknownJob:
-            self._forget(job)
-            raise
+        spec = self.worker.repository.read_spec(job)
         if job not in self._running:
             repair = self._begin(job)
             if repair is None:

@@ -276,8 +276,32 @@ def test_the_repair_of_a_deleted_job_is_dropped(worker: Worker, post: Post, stor
     assert list(worker.repository.repairs.all_pending()) == []
 
 
+def test_tenants_take_turns_and_none_waits_for_anothers_many_repairs(
+    worker: Worker, post: Post, store: FolderStore
+) -> None:
+    flood = [made(worker, post, count=6, chunk_size=1, tenant="many") for _ in range(6)]
+    alone = made(worker, post, count=6, chunk_size=1, tenant="one")
+    for spec in (*flood, alone):
+        damage(store, spec)
+        worker.repository.repairs.request(spec.job, datetime.now(UTC))
+    repairer = Repairer(worker, load=load_tiny, turn_s=0.0)
+    turns = 0
+    while worker.repository.repairs.pending(alone.job) is not None:
+        assert repairer.run_once()
+        turns += 1
+    assert turns <= 7
+    done = [spec.job for spec in flood if worker.repository.repairs.pending(spec.job) is None]
+    assert done in ([], [flood[0].job]), "the oldest first"
+    repairer.turn_s = 60.0
+    for _ in flood:
+        repairer.run_once()
+    assert list(worker.repository.repairs.all_pending()) == []
+    for spec in (*flood, alone):
+        assert_true(store, spec, 6)
+
+
 def test_long_repairs_take_turns(worker: Worker, post: Post, store: FolderStore) -> None:
-    jobs = [made(worker, post, count=12, chunk_size=1) for _ in range(2)]
+    jobs = [made(worker, post, count=12, chunk_size=1, tenant=tenant) for tenant in ("acme", "other")]
     for spec in jobs:
         damage(store, spec)
         worker.repository.repairs.request(spec.job, datetime.now(UTC))
