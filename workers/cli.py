@@ -9,7 +9,6 @@ from __future__ import annotations
 import click
 
 from service.cli.lazy import LazyGroup
-from service.local.stack import require_worker_parts
 from workers.runtime.malloc import keep_memory
 
 
@@ -17,6 +16,8 @@ class WorkerGroup(LazyGroup):
     """A group whose commands need torch."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from service.local.stack import require_worker_parts
+
         require_worker_parts()
         keep_memory()
         return super().parse_args(ctx, args)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from service.client.views import SkippedGroup as SkippedGroupInfo
+    from service.client.views import SkippedGroupInfo
     from service.datasets.reading.entry import DatasetSource
     from service.datasets.reading.report import ReadReport
     from service.datasets.writing.skipped import SkippedGroup

@@ -185,20 +185,20 @@ class DatasetInfoPage(_View):
     next_cursor: str | None = None
 
 
-class SkippedItem(_View):
+class SkippedItemInfo(_View):
     """An item that is not in an export, and why."""
 
     name: str
     detail: str
 
 
-class SkippedGroup(_View):
+class SkippedGroupInfo(_View):
     """The items skipped for one reason: their number, and the first of them."""
 
     reason: str
     meaning: str
     count: int
-    first: tuple[SkippedItem, ...] = ()
+    first: tuple[SkippedItemInfo, ...] = ()
 
 
 class ExportInfo(RunInfo):
@@ -207,7 +207,7 @@ class ExportInfo(RunInfo):
     format: str
     items: dict[str, int] | None = Field(None, description="number of real and of synthetic items")
     skipped: dict[str, int] | None = Field(None, description="number of skipped items by reason")
-    skipped_details: tuple[SkippedGroup, ...] | None = Field(None, description="the first skipped items by reason")
+    skipped_details: tuple[SkippedGroupInfo, ...] | None = Field(None, description="the first skipped items by reason")
     notes: tuple[str, ...] | None = Field(None, description="what to know besides, such as items that were renamed")
     files: int | None = None
     bytes: int | None = None

@@ -103,7 +103,7 @@ def test_the_masks_are_stored_before_the_spec_and_the_spec_before_its_chunks(
         input_key(store, job, n) for n in (0, 1)
     }
     assert set(order[:4]) == masks
-    assert order[4:] == [keys.job_spec(job), "sent"]
+    assert order[4:] == [keys.tenant_job("default", job), keys.job_spec(job), "sent"]
 
 
 def test_samples_take_the_masks_in_turn_and_the_manifest_says_which(
