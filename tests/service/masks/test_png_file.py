@@ -143,7 +143,7 @@ def test_text_and_profiles_are_never_unpacked_whatever_they_hold() -> None:
         chunk(b"iCCP", b"profile\0\0" + bomb),
     )
     data = grey_file(LABELS, *chunks)
-    with pytest.raises(ValueError, match="too large|memory"), Image.open(io.BytesIO(data)) as opened:
+    with pytest.raises(ValueError, match=r"too large|memory"), Image.open(io.BytesIO(data)) as opened:
         opened.load()  # Pillow alone has to give up at its own limit
     tracemalloc.start()
     clean = checked(data)
