@@ -2,11 +2,15 @@
 
 app            the app, put together from the parts below
 services       what the endpoints work with, one of each per app
-auth           the check of API keys, before a body is read
+server, connections               uvicorn, with limits of connections and timeouts
+gate           Host, Origin and headers that come twice: whom the API answers at all
+auth, wrong_keys                  the check of API keys, before a body is read
 own_jobs, own_runs, parameters    what endpoints get injected: the tenant's own jobs and runs, shared parameters
-content_type, body_limit          bodies of the wrong kind or size, refused before they are read
+content_type, body_limit, bodies  bodies of the wrong kind, size or speed, refused before they are read; their memory
+query          unknown query parameters are refused
+slots          what a tenant may hold open
 errors         every error as ``application/problem+json``
-openapi        the OpenAPI description
+openapi, docs  the OpenAPI description, and the page that shows it
 sse, watcher   progress as server-sent events
 lookups        short reads of the store, off the event loop
 metrics, log_redaction            Prometheus metrics; no secrets in logs

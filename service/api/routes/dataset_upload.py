@@ -131,10 +131,9 @@ async def send_dataset(
     else:
         _check_name(name, "query")
         renamed = _read_split_map(split_map)
-        await run_in_threadpool(_check_quota, services, tenant, idempotency_key)
+        room = await run_in_threadpool(_room, services, tenant, idempotency_key)
         with services.transfers.hold(tenant), scratch_folder(services.settings.data_dir) as scratch:
             archive = scratch / "archive"
-            room = services.limits.room(tenant=tenant)
             given = {
                 "name": name,
                 "archive": await _write(request.stream(), archive, room),
@@ -196,14 +195,15 @@ def _read_json(text: bytes) -> DatasetFromStore:
         raise invalid_request(faults, DatasetFromStore, given) from None
 
 
-async def _write(pieces: AsyncIterator[bytes], path: Path, room: Room) -> str:
+async def _write(pieces: AsyncIterator[bytes], path: Path, room: Room | None) -> str:
     """Writes the body to disk as it comes, a megabyte at a time; its sha256. Raises what ``room`` does."""
     waiting = bytearray()
     digest = hashlib.sha256()
     with open(path, "wb") as out:
 
         def write(data: bytes) -> None:
-            room.take(len(data))
+            if room is not None:
+                room.take(len(data))
             digest.update(data)
             out.write(data)
 
@@ -228,13 +228,17 @@ class _Files:
     prefix: str | None = None
 
 
-def _check_quota(services: Services, tenant: str, idempotency_key: str | None) -> None:
-    """Raises :class:`LimitReached` for a tenant over its limit, before an archive is read.
+def _room(services: Services, tenant: str, idempotency_key: str | None) -> Room | None:
+    """Room for the archive. Raises :class:`LimitReached` for a tenant over its limit, before the archive is read.
 
-    A repeated request under the same key stores nothing more, so it is not limited.
+    None for a repeated request under the same key: it stores nothing more, so it is not limited.
     """
-    if idempotency_key is None or not services.run_submitter.knows(RunKind.DATASET, tenant=tenant, key=idempotency_key):
-        services.limits.check_stored(tenant=tenant)
+    if idempotency_key is not None and services.run_submitter.knows(
+        RunKind.DATASET, tenant=tenant, key=idempotency_key
+    ):
+        return None
+    services.limits.check_stored(tenant=tenant)
+    return services.limits.room(tenant=tenant)
 
 
 def _accept(
