@@ -30,8 +30,7 @@ def connect(
     options: dict[str, Any] = address.redis_options()
     if keepalive and address.socket is None:  # a Unix socket has no TCP keep-alive
         options["socket_keepalive"] = True
-    if retry_once:
-        options["retry"] = Retry(NoBackoff(), 1)
+    options["retry"] = Retry(NoBackoff(), 1 if retry_once else 0)
     return Redis(**options, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=decode)
 
 
@@ -40,6 +39,9 @@ def connect_async(
 ) -> redis.asyncio.Redis:
     """The same for an event loop. Without ``timeout_s`` it waits for an answer without end, as subscriptions do."""
     from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
 
     address = parse_broker_address(broker_url).redis_options()
+    options.setdefault("retry", Retry(NoBackoff(), 0))
     return Redis(**address, socket_connect_timeout=connect_timeout_s, socket_timeout=timeout_s, **options)
