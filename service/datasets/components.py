@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+_BLOCK_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -22,18 +25,34 @@ class Regions:
 
     def areas(self) -> np.ndarray:
         """The number of pixels of each region ``(N,)``."""
-        return np.bincount(self.map.reshape(-1), minlength=len(self) + 1)[1:]
+        counts = np.zeros(len(self) + 1, dtype=np.int64)
+        for block in self._blocks():
+            counts += np.bincount(self.map[block].reshape(-1), minlength=len(self) + 1)
+        return counts[1:]
 
     def boxes(self) -> np.ndarray:
         """The bounding boxes ``(N, 4)`` int64: left, top, width, height of each region in pixels."""
-        rows, columns = np.nonzero(self.map)
-        owners = self.map[rows, columns]
         low = np.full((len(self) + 1, 2), np.iinfo(np.int64).max)
         high = np.full((len(self) + 1, 2), -1, dtype=np.int64)
-        for axis, positions in enumerate((columns, rows)):
-            np.minimum.at(low[:, axis], owners, positions)
-            np.maximum.at(high[:, axis], owners, positions)
+        for block in self._blocks():
+            rows, columns = np.nonzero(self.map[block])
+            owners = self.map[block][rows, columns]
+            for axis, positions in enumerate((columns, rows + block.start)):
+                np.minimum.at(low[:, axis], owners, positions)
+                np.maximum.at(high[:, axis], owners, positions)
         return np.concatenate([low, high - low + 1], axis=1)[1:]
+
+    def _blocks(self) -> Iterator[slice]:
+        """The rows a few at a time: numpy's positions and counts take eight bytes a pixel and more."""
+        height, width = self.map.shape
+        step = max(1, _BLOCK_PIXELS // max(1, width))
+        return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+
+def count_borders(values: np.ndarray) -> int:
+    """The number of pairs of neighbouring pixels of ``(H, W)`` that differ."""
+    across, down = values[:, 1:] != values[:, :-1], values[1:] != values[:-1]
+    return int(np.count_nonzero(across)) + int(np.count_nonzero(down))
 
 
 def connected(values: np.ndarray, excluded: set[int]) -> Regions:
@@ -45,7 +64,8 @@ def connected(values: np.ndarray, excluded: set[int]) -> Regions:
     height, width = values.shape
     first_of_run = np.ones(values.shape, dtype=bool)
     first_of_run[:, 1:] = values[:, 1:] != values[:, :-1]
-    run = (np.cumsum(first_of_run) - 1).reshape(height, width)
+    run = np.cumsum(first_of_run, dtype=np.int32).reshape(height, width)
+    run -= 1
     run_value = values[first_of_run].astype(np.int64)
     same = values[1:] == values[:-1]
     # if two runs touch, they also touch at a pixel where one of them begins, so those pixels suffice

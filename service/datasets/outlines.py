@@ -20,6 +20,7 @@ _LEFT = np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
 _START = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
 """The corner of the pixel at which its side starts."""
 _DOWN, _UP = 1, 3
+_BLOCK_PIXELS = 1 << 20
 _Stretch = tuple[np.ndarray, int | None]
 """Points ``(n, 2)`` of a line, and the side at its end from which a seam leads to a hole, if there is one."""
 
@@ -32,8 +33,15 @@ class _Borders:
     direction: np.ndarray
     pixel: np.ndarray
     following: np.ndarray
-    number: np.ndarray
-    """``(4, H + 2, W + 2)``: the side of a direction and pixel (with a margin of 1), or -1."""
+    keys: np.ndarray
+    """Directions and pixels as numbers, ascending: few pixels have a side, so these are searched."""
+    shape: tuple[int, ...]
+    """``(H + 2, W + 2)``: pixels are numbered with a margin of 1."""
+
+    def side(self, direction: int, row: int, column: int) -> int:
+        """The side of a direction and pixel."""
+        pixel = row * self.shape[1] + column
+        return int(np.searchsorted(self.keys, direction * self.shape[0] * self.shape[1] + pixel))
 
 
 def polygons(regions: np.ndarray, count: int, *, inset_px: float = 0.0) -> list[list[np.ndarray]]:
@@ -66,13 +74,10 @@ def _borders(padded: np.ndarray) -> _Borders:
     onward = [step[1] * width + step[0] for step in _STEP]
     directions, pixels = [], []
     for heading in range(4):
-        inside = np.flatnonzero(flat)
-        ends = inside[flat[inside] != flat[inside + beside[heading]]]
+        ends = _ends(flat, beside[heading])
         pixels.append(ends)
         directions.append(np.full(len(ends), heading))
     pixel, direction = np.concatenate(pixels), np.concatenate(directions)
-    number = np.full((4, flat.size), -1, dtype=np.int64)
-    number[direction, pixel] = np.arange(len(pixel))
     region = flat[pixel]
     ahead = pixel + np.array(onward)[direction]
     ahead_left = ahead + np.array(beside)[direction]
@@ -80,7 +85,18 @@ def _borders(padded: np.ndarray) -> _Borders:
     straight = ~right & (flat[ahead_left] != region)
     turn = np.where(right, (direction + 1) % 4, np.where(straight, direction, (direction + 3) % 4))
     to = np.where(right, pixel, np.where(straight, ahead, ahead_left))
-    return _Borders(region, direction, pixel, number[turn, to], number.reshape(4, *padded.shape))
+    keys = direction * flat.size + pixel
+    return _Borders(region, direction, pixel, np.searchsorted(keys, turn * flat.size + to), keys, padded.shape)
+
+
+def _ends(flat: np.ndarray, beside: int) -> np.ndarray:
+    """The pixels of regions whose neighbour at the distance ``beside`` is of another, ascending."""
+    margin, found = abs(beside), []
+    for start in range(margin, len(flat) - margin, _BLOCK_PIXELS):
+        end = min(start + _BLOCK_PIXELS, len(flat) - margin)
+        here = flat[start:end]
+        found.append(np.flatnonzero((here != 0) & (here != flat[start + beside : end + beside])) + start)
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
 def _rings(following: np.ndarray) -> list[np.ndarray]:
@@ -103,7 +119,7 @@ def _rings(following: np.ndarray) -> list[np.ndarray]:
 def _around_objects(rings: list[np.ndarray], borders: _Borders) -> np.ndarray:
     """Whether each ring runs around an object (positive signed area) and not around a hole."""
     sides = np.concatenate(rings)
-    _row, column = np.divmod(borders.pixel[sides], borders.number.shape[2])
+    _row, column = np.divmod(borders.pixel[sides], borders.shape[1])
     direction = borders.direction[sides]
     # only vertical sides contribute area in y; those on an object's right run down
     swept = (column + _START[direction, 0]) * _STEP[direction, 1]
@@ -128,7 +144,7 @@ def _corners(rings: list[np.ndarray], borders: _Borders, inset_px: float) -> lis
 def _points(
     sides: np.ndarray, direction: np.ndarray, before: np.ndarray, borders: _Borders, inset_px: float
 ) -> np.ndarray:
-    row, column = np.divmod(borders.pixel[sides], borders.number.shape[2])
+    row, column = np.divmod(borders.pixel[sides], borders.shape[1])
     corner = np.stack([column - 1, row - 1], axis=1) + _START[direction]
     # inward is away from the pixel on the left, for the side that ends in the corner and for the one that begins there
     moved: np.ndarray = corner - inset_px * (_LEFT[direction] + _LEFT[before])
@@ -146,16 +162,16 @@ def _cut_open(
     seams: dict[int, int] = {}
     """For the side at which a seam reaches the border on its left, the side of the hole at which the seam starts."""
     holed = set()
-    column_of = borders.pixel % borders.number.shape[2]
+    column_of = borders.pixel % borders.shape[1]
     for ring in inner:
         # the hole's leftmost side; it faces left, so no other side of this hole is in its way
         sides = ring[borders.direction[ring] == _DOWN]
         side = int(sides[np.argmin(column_of[sides])])
-        row, column = divmod(int(borders.pixel[side]), borders.number.shape[2])
+        row, column = divmod(int(borders.pixel[side]), borders.shape[1])
         line = regions[row - 1, :column]
         elsewhere = np.flatnonzero(line != borders.region[side])
         reached = int(elsewhere[-1]) + 1 if elsewhere.size else 0
-        met = int(borders.number[_UP, row, reached + 1])
+        met = borders.side(_UP, row, reached + 1)
         seams[met] = side
         holed.add(owner[met])
     return {
@@ -228,7 +244,7 @@ def _corners_at(hole: np.ndarray, borders: _Borders, inset_px: float) -> np.ndar
 
 def _middle(side: int, borders: _Borders, inset_px: float) -> np.ndarray:
     """The middle of a vertical side, ``(1, 2)``."""
-    row, column = divmod(int(borders.pixel[side]), borders.number.shape[2])
+    row, column = divmod(int(borders.pixel[side]), borders.shape[1])
     x = column if borders.direction[side] == _DOWN else column - 1
     middle: np.ndarray = np.array([[x, row - 0.5]]) - inset_px * _LEFT[borders.direction[side]]
     return middle

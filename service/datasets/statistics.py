@@ -16,6 +16,8 @@ HEAT_SIDE = 16
 SIZE_EDGES = (0.001, 0.01, 0.05, 0.2, 0.5)
 """The edges of the bins of class sizes, as shares of an image: up to 0.1 %, 1 %, 5 %, 20 %, 50 %, and above."""
 _MAX_SIZES = 20
+_BLOCK_PIXELS = 1 << 20
+"""Pixels that are counted at a time; each takes 25 bytes meanwhile."""
 
 
 class StatisticsCollector:
@@ -39,13 +41,15 @@ class StatisticsCollector:
         height, width = labels.shape
         rows = np.arange(height) * HEAT_SIDE // height
         columns = np.arange(width) * HEAT_SIDE // width
-        cells = (rows[:, None] * HEAT_SIDE + columns).reshape(-1)
-        per_cell = np.bincount(
-            labels.reshape(-1).astype(np.int64) * HEAT_SIDE**2 + cells, minlength=256 * HEAT_SIDE**2
-        ).reshape(256, HEAT_SIDE**2)
-        pixels = per_cell.sum(axis=1)
+        per_cell = np.zeros(256 * HEAT_SIDE**2, dtype=np.int64)
+        step = max(1, _BLOCK_PIXELS // width)
+        for top in range(0, height, step):
+            block = slice(top, top + step)
+            places = labels[block].astype(np.int64) * HEAT_SIDE**2 + (rows[block, None] * HEAT_SIDE + columns)
+            per_cell += np.bincount(places.reshape(-1), minlength=256 * HEAT_SIDE**2)
+        per_cell = per_cell.reshape(256, HEAT_SIDE**2)
+        pixels, cell_pixels = per_cell.sum(axis=1), per_cell.sum(axis=0)
         present = np.flatnonzero(pixels[: len(self._classes)])
-        cell_pixels = np.bincount(cells, minlength=HEAT_SIDE**2)
         self._images += 1
         self._image_sizes[width, height] += 1
         self._pixels += pixels

@@ -12,7 +12,7 @@ from PIL import Image
 from service.datasets.items import decoding_fault
 from service.datasets.reading.faults import is_of_the_machine
 from service.datasets.reading.report import EntryFault
-from service.kit.image_files import MAX_PIXELS, open_image_file
+from service.kit.image_files import open_image_file
 
 _RAW_MODE, _LOSSLESS, _SEVERAL = "raw mode", "lossless", "several"
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
@@ -31,10 +31,8 @@ def open_image(source: Path | bytes) -> Image.Image:
             if file.format == "WEBP":
                 file.info[_LOSSLESS] = _is_lossless_webp(source)
             return file
-    except Image.DecompressionBombError:
-        raise EntryFault(
-            "unreadable", f"it has more than {MAX_PIXELS} pixels, which is the limit. Cut it into tiles"
-        ) from None
+    except Image.DecompressionBombError as error:
+        raise EntryFault("unreadable", str(error)) from None
     except Exception as error:
         # a damaged file makes Pillow raise whatever its decoder stumbles over: OSError, SyntaxError, struct.error, ...
         if is_of_the_machine(error) and not isinstance(error, MemoryError):

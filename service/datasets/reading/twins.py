@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store import bundled_folder
-from model_store.card import NAME_PATTERN, VERSION_PATTERN, CardInvalid, ModelCard, load_card
+from model_store.card import NAME_PATTERN, VERSION_PATTERN, CardInvalid, ModelCard, parse_card
 from service.datasets.classes import ClassList
 from service.datasets.reading.class_lists import class_list
 from service.datasets.reading.entry import Annotation, Entry
@@ -164,7 +164,7 @@ def _card(root: Path, model: str) -> ModelCard:
             f"models show {model[:80]} --json > card.json"
         )
     try:
-        card = load_card(folder)
+        card = parse_card((folder / "card.json").read_bytes(), where="card.json")
     except CardInvalid as error:
         raise InvalidDataset(f"{error}; put the model's own card there") from None
     if card.id != model:

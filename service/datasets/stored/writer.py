@@ -19,6 +19,8 @@ from service.store.base import ObjectStore
 from service.store.immutable import StoredObject, put_attempt, put_immutable
 from service.store.keys import with_attempt
 
+_BLOCK_PIXELS = 1 << 20
+
 
 class StoredDatasetWriter:
     """Writes the items of run ``run``, so that an import may start over: it shares no key with one of other bytes."""
@@ -104,8 +106,14 @@ class StoredDatasetWriter:
 
 def _instances_png(instances: np.ndarray) -> bytes:
     """Instance numbers as a 16-bit grey PNG, renumbered from 1 in their order; those beyond 65535 become 0."""
-    found, numbers = np.unique(instances, return_inverse=True)
-    first = 0 if found[0] == 0 else 1
-    renumbered = numbers.reshape(instances.shape) + first
-    renumbered[renumbered > 0xFFFF] = 0
-    return encode_grey_16(renumbered.astype(np.uint16))
+    numbers, renumbered = np.zeros(0, dtype=np.int64), np.empty(instances.shape, dtype=np.uint16)
+    step = max(1, _BLOCK_PIXELS // instances.shape[1])
+    blocks = [slice(top, top + step) for top in range(0, len(instances), step)]
+    for block in blocks:
+        numbers = np.union1d(numbers, instances[block])
+    numbers = numbers[numbers != 0]
+    for block in blocks:
+        part = instances[block]
+        number = np.searchsorted(numbers, part) + 1
+        renumbered[block] = np.where((part != 0) & (number <= 0xFFFF), number, 0)
+    return encode_grey_16(renumbered)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
-from service.datasets.components import Regions, objects
+from service.datasets.components import Regions, count_borders, objects
 from service.datasets.items import DatasetItem
 from service.datasets.seen_hashes import SeenHashes
 from service.datasets.writing.images import SUFFIXES, as_format, size_of
@@ -29,6 +29,9 @@ from service.kit.png import (
     encode_mask,
     mask_palette,
 )
+
+_MAX_BORDERS = 5_000_000
+"""An outline takes some hundred bytes for each while it is traced."""
 
 
 class _LineEncoder(json.JSONEncoder):
@@ -110,7 +113,16 @@ class PreparedItem:
 
     @cached_property
     def objects(self) -> Regions:
-        """The objects in the mask: everything but the background and what is ignored."""
+        """The objects in the mask: everything but the background and what is ignored.
+
+        Raises InvalidDataset for a mask like noise, whose objects are about as many as its pixels.
+        """
+        if (borders := count_borders(self.labels)) > _MAX_BORDERS:
+            raise InvalidDataset(
+                f"the mask of {self.item.name!r} has {borders} places where pixels of two classes touch; the limit is "
+                f"{_MAX_BORDERS} in a format of objects. Cut it into tiles, or export as folders",
+                reason="too_detailed",
+            )
         background = self.classes.background
         excluded = {IGNORE} if background is None else {IGNORE, background.index}
         return objects(self.labels, self.item.instances, excluded)

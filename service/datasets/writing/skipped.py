@@ -26,6 +26,7 @@ SKIP_REASONS: dict[str, str] = {
     "unreadable": "the image or the mask cannot be decoded; store it anew",
     "size_differs": "image and mask differ in size; make both anew from one source",
     "unknown_labels": "the mask holds values that belong to no class",
+    "too_detailed": "the mask is like noise, with more objects than this format can have",
     "between_splits": "its mask was merged from masks of different splits, so it fits in none of them",
     "invalid": "it cannot be written in this format",
 }

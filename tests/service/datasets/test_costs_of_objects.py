@@ -12,13 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.datasets.classes import ClassList
 from service.datasets.filling import fill_coco, fill_with_border
+from service.datasets.items import DatasetItem
 from service.datasets.patches import EMPTY, FillBudget, Patch
 from service.datasets.reading.checking import read_items
 from service.datasets.reading.opening import open_dataset
 from service.datasets.reading.painting import PaintedObject, paint
 from service.datasets.reading.report import Findings
 from service.datasets.rle import RleInvalid, as_runs, decode
+from service.datasets.writing import prepare
+from service.datasets.writing.export import export_files
+from service.datasets.writing.options import ExportOptions
+from service.datasets.writing.skipped import SkippedItems
+from tests.service.datasets.scenes import png
 
 SIDE = 11_500
 WHOLE = np.array([[0, 0], [SIDE, 0], [SIDE, SIDE], [0, SIDE]], dtype=np.float64)
@@ -132,3 +139,21 @@ def test_costly_labels_are_reported_and_other_items_read(labels: str, why: str, 
     (group,) = findings.report("yolo").faults
     assert group.kind == "bad_annotation"
     assert re.search(why, group.first[0].detail)
+
+
+def test_a_mask_like_noise_is_left_out_of_formats_of_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "_MAX_BORDERS", 1000)
+    noise = np.random.default_rng(1).integers(0, 2, (40, 40), dtype=np.uint8)
+    calm = np.zeros((40, 40), dtype=np.uint8)
+    calm[10:20, 10:20] = 1
+    items = [
+        DatasetItem(name=name, image=png(np.full((40, 40, 3), number, dtype=np.uint8)), mask=mask)
+        for number, (name, mask) in enumerate([("noise", noise), ("calm", calm)])
+    ]
+    skipped = SkippedItems()
+    written = export_files(items, ClassList.of(["background", "thing"]), ExportOptions(format="coco"), skipped=skipped)
+    names = [file.path for file in written]
+    assert "images/train/calm.png" in names
+    (group,) = skipped.groups()
+    assert (group.reason, group.count) == ("too_detailed", 1)
+    assert "Cut it into tiles, or export as folders" in group.first[0].detail

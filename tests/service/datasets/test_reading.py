@@ -270,4 +270,4 @@ def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
     _, report, _ = read(tmp_path)
     (group,) = report.faults
     assert group.kind == "unreadable"
-    assert "pixels, which is the limit" in group.first[0].detail
+    assert "pixels; the limit is" in group.first[0].detail
