@@ -272,7 +272,7 @@ def test_what_needs_a_key_answers_no_other_caller(guarded: Population) -> None:
         operation = operation.ok()
         for given in wrong.values() if operation.definition.raw.get("security") else ():
             names = re.findall(r"{(\w+)}", operation.path)
-            there = {"job": JOBS["succeeded"], "model": "aerial", "name": DATASET, "version": "1"}
+            there = {"job": JOBS["succeeded"], "model": "aerial", "name": DATASET, "version": "1", "upload": "0" * 64}
             there |= {"export": RUNS["exports"]["succeeded"], "augmentation": RUNS["augmentations"]["queued"]}
             case = operation.Case(path_parameters={name: there[name] for name in names})
             headers = {} if given is None else {"Authorization": given}
