@@ -178,7 +178,7 @@ def _remedy(exceeded: SandboxExceeded, settings: Settings) -> str:
         case "memory":
             return (
                 f"reading the dataset takes more than {settings.import_memory_bytes} bytes of memory "
-                "(TWINSET_IMPORT_MEMORY_BYTES); cut its largest images into tiles, or divide its largest annotation file"
+                "(TWINSET_IMPORT_MEMORY_BYTES); cut its largest images into tiles, or split its largest annotation file"
             )
         case "cpu" | "time":
             return (
