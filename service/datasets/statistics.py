@@ -41,13 +41,13 @@ class StatisticsCollector:
         height, width = labels.shape
         rows = np.arange(height) * HEAT_SIDE // height
         columns = np.arange(width) * HEAT_SIDE // width
-        per_cell = np.zeros(256 * HEAT_SIDE**2, dtype=np.int64)
+        counts = np.zeros(256 * HEAT_SIDE**2, dtype=np.int64)
         step = max(1, _BLOCK_PIXELS // width)
         for top in range(0, height, step):
             block = slice(top, top + step)
             places = labels[block].astype(np.int64) * HEAT_SIDE**2 + (rows[block, None] * HEAT_SIDE + columns)
-            per_cell += np.bincount(places.reshape(-1), minlength=256 * HEAT_SIDE**2)
-        per_cell = per_cell.reshape(256, HEAT_SIDE**2)
+            counts += np.bincount(places.reshape(-1), minlength=256 * HEAT_SIDE**2)
+        per_cell = counts.reshape(256, HEAT_SIDE**2)
         pixels, cell_pixels = per_cell.sum(axis=1), per_cell.sum(axis=0)
         present = np.flatnonzero(pixels[: len(self._classes)])
         self._images += 1
