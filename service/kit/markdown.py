@@ -6,7 +6,7 @@ import re
 
 from service.kit.validation import escape_control
 
-_SPECIAL = re.compile(r"[\\`*\[\]|!#~$]|(?<![^\W_])_|_(?![^\W_])|^[-+=]|^[0-9]+(?=[.)])")
+_SPECIAL = re.compile(r"[\\`*\[\]|!#~$]|(?<=\])\(|(?<![^\W_])_|_(?![^\W_])|^[-+=]|^[0-9]+(?=[.)])")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 

@@ -53,8 +53,7 @@ class CityscapesWriter:
     def _instances(self, prepared: PreparedItem) -> np.ndarray:
         """Instance ids ``(H, W)`` uint16; objects whose id would exceed 65535 keep the bare class index."""
         regions = prepared.objects
-        ids = prepared.labels.astype(np.int64)
-        numbers = np.zeros(len(regions) + 1, dtype=np.int64)
+        numbers = np.zeros(len(regions) + 1, dtype=np.uint16)
         for value in np.unique(regions.values):
             of_class = np.flatnonzero(regions.values == value)
             wanted = value * INSTANCES_PER_CLASS + np.arange(len(of_class))
@@ -64,7 +63,9 @@ class CityscapesWriter:
             numbers[of_class + 1] = np.where(fits, wanted, value)
             if not fits.all() and value:
                 prepared.lost["objects_without_id"] = prepared.lost.get("objects_without_id", 0) + int((~fits).sum())
-        return np.where(regions.map > 0, numbers[regions.map], ids).astype(np.uint16)
+        ids: np.ndarray = numbers[regions.map]
+        np.copyto(ids, prepared.labels, where=regions.map == 0)
+        return ids
 
     def finish(self) -> Iterator[ExportFile]:
         """``dataset.json`` with the classes."""
