@@ -1,13 +1,13 @@
 """Reading datasets: a folder, or an archive unpacked to one, read item by item, with a report of its faults.
 
-unpacking     zip and tar archives, unpacked safely
+unpacking     zip and tar archives, unpacked safely; archive_bounds: their directories and headers
 opening       format detection: a folder -> a source of entries
 entry         the entries that a source yields, and its interface
 coco, cityscapes, folders, huggingface, twins, voc, webdataset, yolo    one source each
 coco_files, yolo_files    the files of these two: which are read, and what they name
 folder_layouts    folders of images and masks; pairing: images with their masks; object_files: pictures of instances
 unknown       what is in a folder of no known format
-shards        tar shards, read without unpacking
+shards        tar shards, read without unpacking; parquet_rows: Parquet, a few rows at a time
 tree          the files of a dataset's folder; locating: files named by paths of another machine
 image_files   image files decoded; orientation: upright, as EXIF data ask
 mask_samples  mask files -> samples; mask_encoding: how these stand for classes; mask_decoder: -> class indices
