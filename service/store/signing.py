@@ -57,6 +57,8 @@ def check_message(sign: Callable[[int], str], expires: int | str, given: str, *,
     """As :func:`check_signature`, for a link whose signature is ``sign(expires)``."""
     try:
         until = int(expires)
+        if str(until) != str(expires):
+            raise ValueError("another spelling of the number")
         fits = hmac.compare_digest(sign(until).encode(), given.encode())
     except (ValueError, UnicodeEncodeError):
         fits = False

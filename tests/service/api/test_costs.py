@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from fastapi import FastAPI
@@ -269,3 +270,16 @@ def test_behind_a_prefix_the_documentation_stays_below_it(app: FastAPI, tmp_path
         assert client.get(f"/{part}").status_code == 200, "the proxy takes the prefix away"
     assert client.get("/openapi.json").json()["servers"] == [{"url": "/tools/twinset"}]
     assert "servers" not in TestClient(app).get("/openapi.json").json()
+
+
+def test_a_signed_link_is_valid_in_one_spelling(client: TestClient, repository: JobRepository) -> None:
+    job = client.post("/generate", json=BODY).json()["id"]
+    finish(repository, repository.read_spec(job))
+    url = urlsplit(client.get(f"/jobs/{job}/samples").json()["samples"][0]["image"]["url"])
+    query = dict(parse_qsl(url.query))
+    assert client.get(f"{url.path}?{url.query}").status_code == 200
+    expires = query["expires"]
+    for other in (f"{expires}\n", f" {expires}", f"+{expires}", f"0{expires}", f"{expires[0]}_{expires[1:]}", "\uff11"):
+        assert client.get(url.path, params={**query, "expires": other}).status_code == 403
+    for further in ("utm=1", "signature=x", f"signature={query['signature']}", f"expires={expires}"):
+        assert client.get(f"{url.path}?{url.query}&{further}").status_code == 403

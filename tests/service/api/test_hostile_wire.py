@@ -11,8 +11,8 @@ import httpx
 
 from tests.service.cli.conftest import LiveApi, live_api  # noqa: F401
 
-HEAD = b"Host: a\r\nConnection: close\r\n"
-POST = b"POST /generate HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n"
+HEAD = b"Host: localhost\r\nConnection: close\r\n"
+POST = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
 
 
 def get(target: bytes, headers: bytes = HEAD) -> bytes:
@@ -66,7 +66,7 @@ RAW = {
     "a chunk without an end": POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffffff\r\n{}",
     "an unknown encoding": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "an upgrade": get(
-        b"/jobs", b"Host: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AA==\r\n"
+        b"/jobs", b"Host: localhost\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AA==\r\n"
     ),
 }
 

@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from service.api.app import create_app
+from service.api.server import server_config
 from service.broker.priority import Priority
 from service.jobs.repository import JobRepository
 from service.store import ObjectStore, open_store
@@ -80,7 +81,9 @@ def live_api(tmp_path: Path) -> Iterator[LiveApi]:
         register(store, card(defaults={"steps": 10, "guidance_scale": 2.0, "eta": 0.0}), mask_card())
         worker = InstantWorker(JobRepository(store))
         app = create_app(settings, store=store, queue=worker, live_state=DictLiveState())
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        config = server_config(app, settings.model_copy(update={"log_level": "warning"}))
+        config.timeout_graceful_shutdown = 1
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         while not server.started:
