@@ -125,6 +125,11 @@ class Sandbox:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+        if "PYTHONPATH" in kept:
+            # nothing is imported from the folder in which foreign files lie
+            kept["PYTHONPATH"] = os.pathsep.join(
+                os.path.abspath(part) for part in kept["PYTHONPATH"].split(os.pathsep) if part
+            )
         return {
             **kept,
             **_ENVIRONMENT,

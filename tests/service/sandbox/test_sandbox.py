@@ -61,6 +61,13 @@ def test_its_environment_holds_no_secret(tmp_path: Path, monkeypatch: pytest.Mon
     assert came_of("secrets", tmp_path) == []
 
 
+def test_nothing_is_imported_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("json", "ctypes", "pydantic"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a foreign file was imported')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{os.pathsep}.{os.pathsep}")
+    assert came_of("nothing", tmp_path) == "done"
+
+
 def test_too_much_memory_is_its_own_end(tmp_path: Path) -> None:
     assert exceeded("allocate", tmp_path).bound == "memory"
 
