@@ -204,7 +204,11 @@ class Settings(HttpLimits, BaseSettings):
         5.0, ge=0.1, le=3600, description="Time between two sweeps for lost chunks, in seconds, 0.1-3600."
     )
     worker_threads: int = Field(
-        8, ge=1, le=256, description="Chunks that one worker process handles at the same time, 1-256."
+        8,
+        ge=1,
+        le=256,
+        description="Chunks that one worker process handles at the same time, 1-256; up to four times as many while "
+        "several tenants wait.",
     )
     device: Device = Field(
         "auto", description="Device of the networks: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one."
@@ -258,7 +262,8 @@ class Settings(HttpLimits, BaseSettings):
         2,
         ge=1,
         le=64,
-        description="Datasets, augmentation sets and exports that a bulk worker handles at the same time, 1-64.",
+        description="Datasets, augmentation sets and exports that a bulk worker handles at the same time, 1-64; up to "
+        "four times as many while several tenants wait.",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], LOWER_CASE] = Field(
         "info", description="Log level: debug, info, warning, error."

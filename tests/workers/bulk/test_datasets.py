@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ from service.runs.dataset_versions import Datasets
 from service.runs.repository import RunRepository
 from service.settings import Settings
 from service.store import ObjectStore, keys
+from tests.waiting import until
 from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from workers.bulk.execute import RunOutcome
 
@@ -277,3 +280,16 @@ def test_scratch_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
         assert not left.exists()
         assert elsewhere.exists()
     assert not folder.exists()
+
+
+def test_a_scratch_folder_of_a_process_that_nobody_has_collected_is_removed(tmp_path: Path) -> None:
+    from service.datasets.stored.scratch import scratch_folder
+
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    with scratch_folder(tmp_path) as folder:
+        left = folder.parent / f"{process.pid}-x"
+        left.mkdir()
+    with scratch_folder(tmp_path):
+        assert not left.exists()
+    process.wait()
