@@ -63,12 +63,12 @@ def _run(options: argparse.Namespace) -> int:
     from workers.maintenance.repairer import Repairer
     from workers.maintenance.webhook_sender import WebhookSender
     from workers.models.cache import device_and_dtype
-    from workers.runtime.hand import ExtraThreads
+    from workers.runtime.slots import ExtraThreads
 
     settings = get_settings()
     worker = open_worker(settings, grace_s=options.grace_s)
     app = create_app(settings, worker)
-    extra = ExtraThreads("extra", worker.hand, partial(make, worker), lambda: worker.shutdown.requested)
+    extra = ExtraThreads("extra", worker.slots, partial(make, worker), lambda: worker.shutdown.requested)
     sweeper = Sweeper(worker)
     sender = WebhookSender(worker)
     garbage_collector = GarbageCollector(worker)

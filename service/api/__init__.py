@@ -3,7 +3,7 @@
 app            the app, put together from the parts below
 services       what the endpoints work with, one of each per app
 server, connections               uvicorn, with limits of connections and timeouts
-gate           Host, Origin and headers that come twice: whom the API answers at all
+request_headers  Host, Origin and headers that come twice: whom the API answers at all
 auth, wrong_keys                  the check of API keys, before a body is read
 own_jobs, own_runs, parameters    what endpoints get injected: the tenant's own jobs and runs, shared parameters
 content_type, body_limit, bodies  bodies of the wrong kind, size or speed, refused before they are read; their memory

@@ -13,11 +13,11 @@ from service.api.bodies import BodyMemory
 from service.api.body_limit import BodyLimitMiddleware
 from service.api.docs import add_docs
 from service.api.errors import install_problem_handlers
-from service.api.gate import GateMiddleware
 from service.api.log_redaction import install_log_redaction
 from service.api.lookups import Lookups
 from service.api.metrics import Metrics, MetricsMiddleware
 from service.api.openapi import install_openapi
+from service.api.request_headers import GateMiddleware
 from service.api.routes import (
     archive,
     augmentations,

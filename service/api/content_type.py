@@ -18,7 +18,7 @@ def media_type(scope: Scope) -> str:
     """The type of the request's body in lower case, without parameters; "" if the request names none.
 
     All that depends on the type asks here, so that no two parts take the same body for different things. There is one
-    such header at most: :mod:`service.api.gate` refuses others.
+    such header at most: :mod:`service.api.request_headers` refuses others.
     """
     given = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     return given.decode("latin-1").partition(";")[0].strip().lower()

@@ -65,7 +65,7 @@ class RangeNotSatisfiable(TwinsetError):
 
 
 class RepeatedHeader(TwinsetError):
-    """A header that came more than once and may come once: whoever reads it next might take the other value."""
+    """A header that came more than once and may come once: the next reader might take the other value."""
 
     status = 400
     slug = "repeated-header"

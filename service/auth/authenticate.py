@@ -27,7 +27,7 @@ from service.kit.tenants import DEFAULT_TENANT
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 _MAX_REMEMBERED = 10_000
 _LOOK_UPS_PER_S = 5.0
-_LOOK_UPS_AT_ONCE = 50.0
+_MAX_LOOK_UP_BURST = 50.0
 _NEVER: tuple[float, ApiKey | None] = (float("-inf"), None)
 _DUMMY_SHA256 = KeyText.new().sha256()
 """The hash that is compared for a key without a record. No secret has it."""
@@ -50,7 +50,7 @@ class Authenticator:
     """The ids that no key had, and when that was."""
     _listed: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
     """When the ids of all keys were listed, and which they were."""
-    _look_ups: tuple[float, float] = (float("-inf"), _LOOK_UPS_AT_ONCE)
+    _look_ups: tuple[float, float] = (float("-inf"), _MAX_LOOK_UP_BURST)
     """How many ids without a key may be looked up, and when that was reckoned."""
     _found_none_at: float = float("-inf")
     _found_one: bool = False
@@ -160,7 +160,7 @@ class Authenticator:
 
     def _look_ups_left(self) -> float:
         at, left = self._look_ups
-        return min(_LOOK_UPS_AT_ONCE, left + (self.clock() - at) * _LOOK_UPS_PER_S)
+        return min(_MAX_LOOK_UP_BURST, left + (self.clock() - at) * _LOOK_UPS_PER_S)
 
     def _take_look_up(self) -> bool:
         left = self._look_ups_left()

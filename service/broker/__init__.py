@@ -5,7 +5,7 @@ live_state      progress, stalls and cancel flags of jobs at this moment
 async_redis     questions to Redis from an event loop, batched into one exchange
 priority        the priority of a job
 celery_message  a task's message in the format of Celery's workers
-turns           whose chunk or run comes next: tenants take turns in every queue
+fair_queue      whose chunk or run comes next: every queue is fair between tenants
 producer        sends messages into the Redis list of a queue
 queues          the queues of chunks, and the configuration of the workers' Celery
 run_queue       the queue of runs

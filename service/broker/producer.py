@@ -1,4 +1,4 @@
-"""The producer of messages for Celery's workers, written straight into the Redis list of their queue, and of turns."""
+"""The producer of messages for Celery's workers, written straight into the Redis lists of the fair queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.broker.celery_message import task_message
 from service.broker.connection import connect
-from service.broker.turns import Flow, TurnGroup, Turns
+from service.broker.fair_queue import FairQueue, Flow, QueueGroup
 from service.errors import BrokerUnavailable
 from service.settings import Settings
 
@@ -24,7 +24,7 @@ class Producer:
         self._url = settings.broker_url
         self._client: Redis | None = None
 
-    def send(self, group: TurnGroup, flow: Flow, task: str, work: Mapping[str, dict[str, Any]], *, what: str) -> None:
+    def send(self, group: QueueGroup, flow: Flow, task: str, work: Mapping[str, dict[str, Any]], *, what: str) -> None:
         """Sends a message of ``task`` for each name in ``work`` (at least one) with its arguments, in order, as one.
 
         The names are listed as waiting in ``flow``, whose queue is one of ``group``. Raises :class:`BrokerUnavailable`,
@@ -34,7 +34,7 @@ class Producer:
 
         messages = {name: task_message(task, arguments, queue=flow.queue) for name, arguments in work.items()}
         try:
-            Turns(self._connected(), group).add(flow, messages)
+            FairQueue(self._connected(), group).add(flow, messages)
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(
                 f"{what} could not be sent: {error}; the sweeper sends what is missing once the broker is back"

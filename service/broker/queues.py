@@ -1,9 +1,9 @@
 """The queues of chunks for Celery's workers, who know the task by name only.
 
-A message says that there is work. Which chunk its reader makes is decided by :mod:`service.broker.turns` when it asks,
-so that tenants share the workers, and interactive jobs come before the others of their tenant. There are two queues all
-the same: a worker from before interactive jobs cannot read their specs, and does not know their queue either, so their
-chunks wait for a newer worker.
+A message says that there is work. Which chunk its reader makes is decided by :mod:`service.broker.fair_queue` when it
+asks, so that tenants share the workers, and interactive jobs come before the others of their tenant. There are two
+queues all the same: a worker from before interactive jobs cannot read their specs, and does not know their queue
+either, so their chunks wait for a newer worker.
 
 Losing a queue loses no job. A spec is in the object store before its chunks are sent, so if a send fails or the broker
 forgets messages, a sweeper sends the chunks again within seconds.
@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from service.broker.fair_queue import Flow, QueueGroup
 from service.broker.priority import Priority
 from service.broker.producer import SEND_TIMEOUT_S, Producer
-from service.broker.turns import Flow, TurnGroup
 from service.kit.broker_address import parse_broker_address
 from service.kit.tenants import DEFAULT_TENANT
 from service.settings import Settings
@@ -26,7 +26,7 @@ GENERATE_QUEUE = "generate"
 INTERACTIVE_QUEUE = "generate-interactive"
 QUEUES: dict[Priority, str] = {"normal": GENERATE_QUEUE, "interactive": INTERACTIVE_QUEUE}
 """The queue of each priority, a Redis list of the same name."""
-CHUNK_TURNS = TurnGroup("chunks", (INTERACTIVE_QUEUE, GENERATE_QUEUE))
+CHUNK_QUEUES = QueueGroup("chunks", (INTERACTIVE_QUEUE, GENERATE_QUEUE))
 
 
 def celery_options(settings: Settings) -> dict[str, Any]:
@@ -99,4 +99,4 @@ class JobQueue(Producer):
         """
         which = f"chunk {chunks[0]}" if len(chunks) == 1 else f"chunks {chunks[0]} to {chunks[-1]}"
         work = {chunk_name(job, chunk): {"job": job, "chunk": chunk} for chunk in chunks}
-        self.send(CHUNK_TURNS, Flow(tenant, QUEUES[priority]), GENERATE_TASK, work, what=f"{which} of job {job}")
+        self.send(CHUNK_QUEUES, Flow(tenant, QUEUES[priority]), GENERATE_TASK, work, what=f"{which} of job {job}")

@@ -37,10 +37,10 @@ Tenants:
     twinset:stored:{tenant}        hash     job -> bytes of its chunks, until it ends                7 days
     twinset:rate-limit:{tenant}    hash     "tokens", "at" (unix time): bucket of its requests       until full again
 
-Work that waits (:mod:`service.broker.turns`):
+Work that waits (:mod:`service.broker.fair_queue`):
 
     twinset:waiting:{queue}:{tenant} zset   chunk ("{job}:{chunk}") or run -> its place in the list  7 days
-    twinset:turns:{chunks or runs} zset     tenant with work that waits -> when it had its turn (us) 7 days
+    twinset:fair-queue:{chunks or runs} zset tenant with work that waits -> when it was served last (us) 7 days
 
 Processes:
 
@@ -58,8 +58,8 @@ from typing import Literal
 LeaderTask = Literal["chunk-sweeper", "run-sweeper", "garbage-collector", "webhook-sender", "repairer"]
 """The periodic tasks that one worker at a time runs."""
 
-TurnGroupName = Literal["chunks", "runs"]
-"""What tenants take turns in."""
+QueueGroupName = Literal["chunks", "runs"]
+"""The kinds of work that are queued fairly between tenants."""
 
 EVENTS_PREFIX = "twinset:events:"
 """What the names of all event channels begin with."""
@@ -162,9 +162,9 @@ def waiting(queue: str, tenant: str) -> str:
     return f"{WAITING_PREFIX}{queue}:{tenant}"
 
 
-def turns(group: TurnGroupName) -> str:
-    """The tenants that have work waiting, by their last turn."""
-    return f"twinset:turns:{group}"
+def fair_queue(group: QueueGroupName) -> str:
+    """The tenants that have work waiting, by when they were served last."""
+    return f"twinset:fair-queue:{group}"
 
 
 def leader(task: LeaderTask) -> str:

@@ -1,19 +1,19 @@
-"""The queue of runs, in which tenants take turns. A sweeper sends lost runs again, as it does for chunks."""
+"""The queue of runs, fair between tenants. A sweeper sends lost runs again, as it does for chunks."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
+from service.broker.fair_queue import Flow, QueueGroup
 from service.broker.producer import Producer
 from service.broker.queues import celery_options
-from service.broker.turns import Flow, TurnGroup
 from service.kit.tenants import DEFAULT_TENANT
 from service.settings import Settings
 
 RUN_TASK = "twinset.run"
 RUN_QUEUE = "bulk"
 """The queue of runs is separate, so that no export waits behind twins, and no GPU behind an export."""
-RUN_TURNS = TurnGroup("runs", (RUN_QUEUE,))
+RUN_QUEUES = QueueGroup("runs", (RUN_QUEUE,))
 
 
 def run_celery_options(settings: Settings) -> dict[str, Any]:
@@ -38,4 +38,4 @@ class RunQueue(Producer):
 
     def send_run(self, run: str, tenant: str = DEFAULT_TENANT) -> None:
         """Sends the tenant's run to the workers. Raises :class:`BrokerUnavailable`."""
-        self.send(RUN_TURNS, Flow(tenant, RUN_QUEUE), RUN_TASK, {run: {"run": run}}, what=f"run {run}")
+        self.send(RUN_QUEUES, Flow(tenant, RUN_QUEUE), RUN_TASK, {run: {"run": run}}, what=f"run {run}")

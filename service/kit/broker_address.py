@@ -149,7 +149,7 @@ def _place(place: str) -> tuple[str, int]:
         )
     port = int(found[2]) if found[2] else DEFAULT_PORT
     if not 0 < port <= 65_535:
-        raise ValueError(f"the port is {port}; it must be 1 to 65535")
+        raise ValueError(f"the port must be a number, 1 to 65535; write redis://host:{DEFAULT_PORT}/0")
     return found[1].strip("[]") or "localhost", port
 
 
@@ -160,8 +160,12 @@ def _options(query: str, scheme: str) -> dict[str, str]:
         if name in ("username", "password"):
             raise ValueError(f"{name} stands behind ?; write user:password@ before the host instead")
         if name not in allowed:
-            remedy = "TLS options need rediss://" if name in _TLS_OPTIONS else f"it may be {', '.join(allowed)}"
-            raise ValueError(f"the option {name[:40]!r} behind ? is not one that all connections take; {remedy}")
+            if name in _TLS_OPTIONS:
+                raise ValueError(f"the option {name} needs rediss://")
+            # not quoted: where a password holds a ?, the rest of it stands here
+            raise ValueError(
+                f"an option behind ? is not one that all connections take; {', '.join(allowed)} can stand there"
+            )
         if options.setdefault(name, value) != value:
             raise ValueError(f"the option {name} comes twice with different values; give it once")
     return options

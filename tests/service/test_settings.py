@@ -80,7 +80,7 @@ def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatc
         (
             "BROKER_URL",
             "redis://h:99999/0",
-            r"TWINSET_BROKER_URL=redis://h:99999/0: the port is 99999; it must be 1 to 65535",
+            r"TWINSET_BROKER_URL=redis://h:99999/0: the port must be a number, 1 to 65535",
         ),
         ("BROKER_URL", "redis://h:six", r"TWINSET_BROKER_URL=redis://h:six: the port must be a number, 1 to 65535"),
         (

@@ -20,15 +20,15 @@ from workers.bulk.worker import BulkWorker, open_bulk_worker
 
 logger = logging.getLogger(__name__)
 _POLL_INTERVAL_S = 0.1
-_TURN = threading.Lock()
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def execute_alone(worker: BulkWorker, run: str) -> RunOutcome | None:
-    """Executes one delivery of the run in a process of its own; its outcome, or None if another has its turn now.
+    """Executes one delivery of the run in a process of its own; its outcome, or None while another is executed.
 
     One at a time, so that two that kill their process do not do it beside each other.
     """
-    if not _TURN.acquire(blocking=False):
+    if not _ONE_AT_A_TIME.acquire(blocking=False):
         return None
     read_end, write_end = os.pipe()
     try:
@@ -51,7 +51,7 @@ def execute_alone(worker: BulkWorker, run: str) -> RunOutcome | None:
     finally:
         os.close(read_end)
         os.close(write_end)
-        _TURN.release()
+        _ONE_AT_A_TIME.release()
     if process.returncode == 0 and said in set(RunOutcome):
         return RunOutcome(said)
     logger.error("run=%s ended its process with exit code %s", run, process.returncode)

@@ -24,7 +24,7 @@ def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
     kinds = handlers()
 
     def execute(run: str) -> str:
-        """Executes the run whose turn it is, or if none waits the one that the message names; returns its outcome."""
+        """Executes the run that comes next, or if none waits the one that the message names; returns its outcome."""
         run_id = parse_run_id(run)
         if run_id is None:
             logger.warning("dropped a message without a valid run id: run=%.80r", run)
@@ -32,7 +32,7 @@ def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
         if worker.shutdown.requested:
             # what waits stays listed
             return RunOutcome.RELEASED.value
-        with worker.hand.turn() as taken:
+        with worker.slots.next_item() as taken:
             return execute_run(worker, run_id if taken is None else taken.name, kinds, alone=execute_alone).value
 
     app.task(execute, name=RUN_TASK, shared=False, acks_late=True, ignore_result=True)

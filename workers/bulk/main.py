@@ -58,15 +58,15 @@ def _run(options: argparse.Namespace) -> int:
     from workers.bulk.sweeper import RunSweeper
     from workers.bulk.worker import open_bulk_worker
     from workers.maintenance.webhook_sender import WebhookSender
-    from workers.runtime.hand import ExtraThreads
     from workers.runtime.metrics_server import serve_metrics
+    from workers.runtime.slots import ExtraThreads
 
     settings = get_settings()
     worker = open_bulk_worker(settings)
     app = create_bulk_app(settings, worker)
     extra = ExtraThreads(
         "extra",
-        worker.hand,
+        worker.slots,
         partial(execute_run, worker, kinds=handlers(), alone=execute_alone),
         lambda: worker.shutdown.requested,
     )

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from service.broker import redis_keys
+from service.broker.fair_queue import Flow
 from service.broker.run_queue import RUN_QUEUE
-from service.broker.turns import Flow
 from service.errors import BrokerUnavailable, TwinsetError, UnknownRun
 from service.kit.run_kinds import RunKind, kind_of
 from service.store import run_keys
@@ -121,8 +121,8 @@ class RunSweeper(PeriodicTask):
         by_tenant: dict[str, list[str]] = {}
         for run, tenant in self._tenants.items():
             by_tenant.setdefault(tenant, []).append(run)
-        turns = self.worker.hand.turns
-        return {run for tenant, some in by_tenant.items() for run in turns.waiting(Flow(tenant, RUN_QUEUE), some)}
+        queue = self.worker.slots.queue
+        return {run for tenant, some in by_tenant.items() for run in queue.waiting(Flow(tenant, RUN_QUEUE), some)}
 
     def _tenant(self, run: str) -> str | None:
         """The run's tenant, read once; None if it cannot be told."""
@@ -137,7 +137,7 @@ class RunSweeper(PeriodicTask):
     def _replace_lost_messages(self) -> None:
         """Sends a message for each run that waits without one: a worker that dies takes along those it has read."""
         try:
-            for turn in self.worker.hand.turns.without_message(_MAX_MESSAGES_AT_ONCE):
-                self.worker.queue.send_run(turn.name, turn.flow.tenant)
+            for item in self.worker.slots.queue.without_message(_MAX_MESSAGES_AT_ONCE):
+                self.worker.queue.send_run(item.name, item.flow.tenant)
         except BrokerUnavailable as error:
             logger.warning("%s", error.detail)

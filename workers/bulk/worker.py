@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
+from service.broker.fair_queue import FairQueue
 from service.broker.live_state import LiveState
 from service.broker.queues import ChunkSender, JobQueue
-from service.broker.run_queue import RUN_TURNS, RunQueue, RunSender
-from service.broker.turns import Turns
+from service.broker.run_queue import RUN_QUEUES, RunQueue, RunSender
 from service.jobs.quotas import Quotas
 from service.jobs.repository import JobRepository
 from service.jobs.submit import JobSubmitter
@@ -24,11 +24,11 @@ from service.runs.repository import RunRepository
 from service.settings import Settings
 from service.store import open_store
 from service.store.base import ObjectStore
-from workers.runtime.hand import Hand
 from workers.runtime.lease_renewal import LeaseRenewer
 from workers.runtime.leases import Leases
 from workers.runtime.redis import connect
 from workers.runtime.shutdown import Shutdown
+from workers.runtime.slots import Slots
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class BulkWorker:
     leases: Leases
     renewer: LeaseRenewer
     queue: RunSender
-    hand: Hand
+    slots: Slots
     redis: Redis
     name: str
     shutdown: Shutdown = field(default_factory=Shutdown)
@@ -96,7 +96,7 @@ def open_bulk_worker(
         leases=leases,
         renewer=LeaseRenewer(leases, settings.lease_s),
         queue=queue or RunQueue(settings),
-        hand=Hand(Turns(redis, RUN_TURNS), settings.bulk_threads),
+        slots=Slots(FairQueue(redis, RUN_QUEUES), settings.bulk_threads),
         redis=redis,
         name=f"{platform.node() or 'bulk'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
         shutdown=Shutdown(grace_s),

@@ -121,7 +121,7 @@ def read_upright(path: Path) -> UprightImage:
         raise DatasetInvalid(f"{path} cannot be read: {fault.detail}") from None
 
 
-def note_turned(notices: list[str], folder: Path, turned: int) -> None:
+def add_turned_notice(notices: list[str], folder: Path, turned: int) -> None:
     """Adds to the notices, once, how many images are turned by EXIF data."""
     if turned:
         are = "1 image has" if turned == 1 else f"{turned} images have"

@@ -17,8 +17,8 @@ from workers.data.files import (
     IMAGE_SUFFIXES,
     DatasetInvalid,
     ImageFiles,
+    add_turned_notice,
     listed_stems,
-    note_turned,
     read_about,
     read_upright,
     without_test,
@@ -39,7 +39,7 @@ class ImageFolder:
     licence: str
     listing: Path | None = None
     notices: list[str] = field(default_factory=list, repr=False, compare=False)
-    """Sentences for whoever trains on the images that were read."""
+    """Sentences on the images, to be read before training."""
 
     @classmethod
     def open(cls, folder: Path | str, listing: Path | None = None) -> ImageFolder:
@@ -88,7 +88,7 @@ class ImageFolder:
         """
         with ThreadPoolExecutor(4) as pool:
             read = list(pool.map(lambda stem: self._image(stem, size_px), stems))
-        note_turned(self.notices, self.folder, sum(turned for _, turned in read))
+        add_turned_notice(self.notices, self.folder, sum(turned for _, turned in read))
         return np.stack([image for image, _ in read])
 
     def _image(self, stem: str, size_px: int) -> tuple[np.ndarray, bool]:

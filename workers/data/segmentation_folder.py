@@ -29,8 +29,8 @@ from service.errors import InvalidDataset
 from workers.data.files import (
     DatasetInvalid,
     ImageFiles,
+    add_turned_notice,
     listed_stems,
-    note_turned,
     read_about,
     read_upright,
     without_test,
@@ -62,7 +62,7 @@ class SegmentationFolder:
     licence: str
     about: dict[str, Any] = field(repr=False)
     notices: list[str] = field(default_factory=list, repr=False, compare=False)
-    """Sentences for whoever trains on the pairs that were read."""
+    """Sentences on the pairs, to be read before training."""
 
     @classmethod
     def open(cls, folder: Path | str) -> SegmentationFolder:
@@ -154,7 +154,7 @@ class SegmentationFolder:
         reader = self._reader
         with ThreadPoolExecutor(4) as pool:
             pairs = list(pool.map(lambda stem: self._pair(stem, size_px, reader), wanted))
-        note_turned(self.notices, self.folder, sum(pair.turned for pair in pairs))
+        add_turned_notice(self.notices, self.folder, sum(pair.turned for pair in pairs))
         if assumed := [sentence for pair in pairs for sentence in pair.assumed]:
             more = f" (and {len(assumed) - 1} more of {self.folder})" if len(assumed) > 1 else ""
             if (notice := f"{assumed[0]}{more}") not in self.notices:

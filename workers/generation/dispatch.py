@@ -15,9 +15,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.broker import redis_keys
+from service.broker.fair_queue import FairQueue, Flow
 from service.broker.priority import Priority
-from service.broker.queues import CHUNK_TURNS, QUEUES, ChunkSender, chunk_name, named_chunk
-from service.broker.turns import Flow, Turns
+from service.broker.queues import CHUNK_QUEUES, QUEUES, ChunkSender, chunk_name, named_chunk
 from service.errors import BrokerUnavailable
 from service.jobs.spec import JobSpec
 
@@ -50,7 +50,7 @@ class ChunkDispatcher:
     def __init__(self, redis: Redis, queue: ChunkSender, max_in_flight: int) -> None:
         self._redis = redis
         self._queue = queue
-        self.turns = Turns(redis, CHUNK_TURNS)
+        self.fair_queue = FairQueue(redis, CHUNK_QUEUES)
         self.max_in_flight = max_in_flight
 
     def send(self, spec: JobSpec, chunk: int) -> bool:
@@ -97,7 +97,7 @@ class ChunkDispatcher:
         """Those of ``chunks`` that wait for a worker. Raises RedisError if Redis fails."""
         flow = Flow(spec.tenant, QUEUES[spec.priority])
         names = [chunk_name(spec.job, chunk) for chunk in chunks]
-        return {named_chunk(name)[1] for name in self.turns.waiting(flow, names)}
+        return {named_chunk(name)[1] for name in self.fair_queue.waiting(flow, names)}
 
     def replace_lost_messages(self) -> int:
         """Sends a message for each chunk that waits without one; returns how many. Raises RedisError if Redis fails.
@@ -105,10 +105,10 @@ class ChunkDispatcher:
         A worker that dies takes the messages along that it has read, also where it made other chunks than they name.
         """
         priorities = {queue: priority for priority, queue in QUEUES.items()}
-        lost = self.turns.without_message(_MAX_MESSAGES_AT_ONCE)
+        lost = self.fair_queue.without_message(_MAX_MESSAGES_AT_ONCE)
         try:
-            for turn in lost:
-                self._queue.send_chunk(*named_chunk(turn.name), priorities[turn.flow.queue], turn.flow.tenant)
+            for item in lost:
+                self._queue.send_chunk(*named_chunk(item.name), priorities[item.flow.queue], item.flow.tenant)
         except BrokerUnavailable as error:
             logger.warning("%s", error.detail)
         return len(lost)

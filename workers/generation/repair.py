@@ -27,8 +27,8 @@ from service.kit.prefetch import prefetch
 from service.store.base import ObjectInfo
 from service.store.immutable import StoredObject
 from workers.generation.pipeline import failed_item
-from workers.generation.remaking import RemadeTwin, TwinMaker
 from workers.generation.stored_check import CheckedChunk, Fault, StoredCheck
+from workers.generation.twin_maker import RemadeTwin, TwinMaker
 
 logger = logging.getLogger(__name__)
 _MAX_FAILURES = 20

@@ -25,7 +25,7 @@ def register(app: Celery, worker: Worker) -> None:
 
 
 def run_generate(worker: Worker, job: object, chunk: object) -> str:
-    """The task's body: makes the chunk whose turn it is, or if none waits the one that the message names.
+    """The task's body: makes the chunk that comes next, or if none waits the one that the message names.
 
     Drops a message that names no chunk. Never raises. After the grace time nothing is taken: what waits stays listed.
     """
@@ -34,7 +34,7 @@ def run_generate(worker: Worker, job: object, chunk: object) -> str:
         return ChunkOutcome.NOTHING_TO_DO.value
     if worker.shutdown.out_of_time:
         return ChunkOutcome.REQUEUED.value
-    with worker.hand.turn() as taken:
+    with worker.slots.next_item() as taken:
         return make(worker, chunk_name(job, chunk) if taken is None else taken.name).value
 
 

@@ -29,11 +29,11 @@ from workers.generation.pipeline import Pipeline
 from workers.generation.progress import ProgressPublisher
 from workers.generation.start_marks import StartMarks
 from workers.models.cache import Load, ModelCache
-from workers.runtime.hand import Hand
 from workers.runtime.lease_renewal import LeaseRenewer
 from workers.runtime.leases import Leases
 from workers.runtime.redis import connect
 from workers.runtime.shutdown import Shutdown
+from workers.runtime.slots import Slots
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Worker:
     live_state: LiveState
     leases: Leases
     dispatcher: ChunkDispatcher
-    hand: Hand
+    slots: Slots
     claims: Claims
     isolation: Isolation
     completion: JobCompletion
@@ -93,7 +93,7 @@ def open_worker(
         live_state=live_state,
         leases=leases,
         dispatcher=dispatcher,
-        hand=Hand(dispatcher.turns, settings.worker_threads),
+        slots=Slots(dispatcher.fair_queue, settings.worker_threads),
         claims=Claims(
             repository=repository,
             live_state=live_state,

@@ -1,7 +1,7 @@
 """Repairer: repairs jobs whose repair was requested (:mod:`workers.generation.repair`).
 
 Every worker has one; a leader lock in Redis lets one at a time run. Requested repairs are listed in the store, so with
-nothing to do a run costs one listing. Tenants take turns of some seconds each, so that none waits for another's long or
+nothing to do a run costs one listing. Each tenant gets some seconds in turn, so that none waits for another's long or
 many repairs; those of one tenant come one after the other, the oldest job's first.
 """
 
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from service.broker import redis_keys
 from service.errors import TwinsetError, UnknownJob
-from workers.generation.remaking import TwinMaker
 from workers.generation.repair import JobRepair
+from workers.generation.twin_maker import TwinMaker
 from workers.generation.worker import Worker
 from workers.models.files import Load
 from workers.runtime.periodic_task import PeriodicTask
@@ -49,7 +49,7 @@ class Repairer(PeriodicTask):
         return _BUSY_PAUSE_S if self._running else super().pause_s
 
     def run_once(self) -> bool:
-        """Gives each tenant one turn; False if another worker leads. Raises RedisError or a store's error."""
+        """Works for each tenant once; False if another worker leads. Raises RedisError or a store's error."""
         if not self._leader_lock.acquire():
             for job in list(self._running):
                 self._forget(job)
@@ -65,7 +65,7 @@ class Repairer(PeriodicTask):
         return True
 
     def _next_jobs(self) -> list[str]:
-        """The jobs whose turn it is: of each tenant the one under way, or the oldest."""
+        """The jobs that come next: of each tenant the one under way, or the oldest."""
         pending = list(self.worker.repository.repairs.all_pending())
         self._tenants = {job: self._tenants[job] for job in pending if job in self._tenants}
         for job in pending:

@@ -42,7 +42,7 @@ class Trainer(ABC):
 
     @property
     def notices(self) -> Sequence[str]:
-        """Sentences on the training data that whoever trains should read."""
+        """Sentences on the training data to be read before training."""
         return ()
 
     @abstractmethod

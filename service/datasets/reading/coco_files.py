@@ -73,7 +73,7 @@ def with_outlines(files: list[Path]) -> list[Path]:
 
 
 def load_coco(path: Path) -> dict[str, Any]:
-    """The members of a COCO file. Raises InvalidDataset for one that is none."""
+    """The members of a COCO file. Raises InvalidDataset for another file."""
     try:
         data = parse_json(read_bytes(path, MAX_JSON_BYTES))
     except DocumentRefused as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +26,7 @@ def explain_unknown(root: Path) -> str:
     entries = [entry for entry in sorted(os.scandir(root), key=lambda e: e.name) if not is_hidden(entry.name)]
     folders = [f"{entry.name}/" for entry in entries if entry.is_dir()]
     kinds = Counter(os.path.splitext(entry.name)[1].lower() or "without suffix" for entry in entries if entry.is_file())
-    counted = [f"{count} {kind}" for kind, count in kinds.most_common(_MAX_NAMED)]
+    counted = [f"{count} {kind}" for kind, count in heapq.nlargest(_MAX_NAMED, kinds.items(), key=lambda item: item[1])]
     found = ", ".join([*folders[:_MAX_NAMED], *(["..."] if len(folders) > _MAX_NAMED else []), *counted]) or "nothing"
     remedy = next((text for looks_so, text in _REMEDIES if looks_so(root)), None)
     if remedy is None and (inner := [entry for entry in entries if Path(entry.name).suffix.lower() in _ARCHIVES]):

@@ -141,7 +141,7 @@ def populate(folder: Path, **changes: Any) -> Population:
     register(store, card(), mask_card(), binary_card())
     repository = JobRepository(store)
     app = create_app(settings, store=store, queue=PromptQueue(repository), live_state=DictLiveState())
-    # Not in a with block: nothing is started that whoever uses the app would have to share its event loop with.
+    # Not in a with block: nothing is started that a user of the app would have to share its event loop with.
     client = TestClient(app)
     upload = client.post("/uploads", content=MASK, headers={"Content-Type": "image/png"}).json()["upload"]
     client.post("/uploads", content=SPARE, headers={"Content-Type": "image/png"})

@@ -128,7 +128,7 @@ def test_many_streams_of_one_job_share_its_reads(app: FastAPI, repository: JobRe
 
         streams = [asyncio.create_task(follow()) for _ in range(50)]
         await asyncio.sleep(0.05)
-        streams.pop().cancel()  # whoever leaves takes no other's snapshot away
+        streams.pop().cancel()  # a client that leaves takes no other's snapshot away
         await asyncio.to_thread(finish, repository, spec)
         ends = await asyncio.gather(*streams)
         assert {seen[-1] for seen in ends} == {spec.count}

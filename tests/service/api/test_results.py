@@ -36,7 +36,7 @@ from tests.stored_twins import image_key, manifest_key, mask_key, shard_key
 
 @pytest.fixture
 def spec(client: TestClient, repository: JobRepository) -> JobSpec:
-    """A job of 7 twins, the fourth given up."""
+    """A job of 7 twins, the fourth failed."""
     body = {"model": "aerial", "classes": ["water"], "count": 7, "seed": 5}
     spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
     finish(repository, spec, failed=(3,))

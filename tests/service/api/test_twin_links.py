@@ -39,7 +39,7 @@ BODY: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 5, "se
 
 @pytest.fixture
 def spec(client: TestClient, repository: JobRepository) -> JobSpec:
-    """A job of 5 twins in 3 shards, the second given up."""
+    """A job of 5 twins in 3 shards, the second failed."""
     spec = repository.read_spec(client.post("/generate", json=BODY).json()["id"])
     finish(repository, spec, failed=(1,))
     return spec

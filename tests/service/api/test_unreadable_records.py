@@ -116,9 +116,9 @@ def test_an_unreadable_job_exists_for_its_own_tenant_alone(
     job = acme.post("/generate", json=BODY).json()["id"]
     store.put(keys.job_spec(job), b"")
     assert listed(acme) == ([], [job])
-    for stranger in (other, default):
-        assert listed(stranger) == ([], [])
-        assert stranger.get(f"/jobs/{job}").status_code == stranger.delete(f"/jobs/{job}").status_code == 404
+    for other_tenant in (other, default):
+        assert listed(other_tenant) == ([], [])
+        assert other_tenant.get(f"/jobs/{job}").status_code == other_tenant.delete(f"/jobs/{job}").status_code == 404
     assert acme.delete(f"/jobs/{job}").status_code == 204
 
 

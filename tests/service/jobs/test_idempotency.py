@@ -1,4 +1,4 @@
-"""Idempotency records: one id for a key and body, whoever comes first, for jobs and each kind of run."""
+"""Idempotency records: one id for a key and body, whichever request comes first, for jobs and each kind of run."""
 
 from __future__ import annotations
 

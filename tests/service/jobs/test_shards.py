@@ -56,7 +56,7 @@ def made(index: int, image: int = 700, mask: int | None = 300) -> MadeTwin:
 
 
 def packed(of: JobSpec, chunk: int = 1, *, lost: tuple[int, ...] = ()) -> Shard:
-    """A chunk of four, of which some were given up."""
+    """A chunk of four, of which some failed."""
     samples = [
         SampleRecord(index=index, seed=0, error="lost") if index in lost else made(index, *LENGTHS[place])
         for place, index in enumerate(of.chunk_range(chunk))

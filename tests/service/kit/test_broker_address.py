@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.errors import SettingsError
@@ -57,7 +57,8 @@ def test_addresses_are_taken_apart(text: str, address: BrokerAddress) -> None:
         ("redis://box:70000", "1 to 65535", "redis://box:6379/0"),
         ("redis://box/jobs", "must be a number", "redis://box/0"),
         ("redis://box/1?db=2", "name it once", "redis://box/2"),
-        ("redis://box?timeout=3", "it may be db", "redis://box?db=3"),
+        ("redis://box?timeout=3", "; db can stand there", "redis://box?db=3"),
+        ("redis://box?sekretAbc@box", "behind [?]", "redis://:sekretAbc@box"),
         ("redis://box?ssl_ca_certs=x", "need rediss://", "rediss://box?ssl_ca_certs=x"),
         ("rediss://box?ssl_cert_reqs=optional", "required, or none", "rediss://box?ssl_cert_reqs=none"),
         ("unix://run/redis.sock", "unix:///path/of/the/socket", "unix:///run/redis.sock"),
@@ -78,6 +79,9 @@ ANYTHING = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
 @given(ANYTHING, ANYTHING, ANYTHING)
+@example("?", "=1", "")
+@example("/0?", "", "")
+@example("6379/?", "", "")
 def test_no_message_and_no_repr_quotes_a_password_whatever_its_characters(before: str, after: str, user: str) -> None:
     text = f"redis://{user}:{before}{SECRET}{after}@box:6379/0"
     try:

@@ -120,7 +120,7 @@ def drop_a_chunk(data: bytes, chance: random.Random) -> bytes:
 
 
 def add_a_chunk(data: bytes, chance: random.Random) -> bytes:
-    """One of a known kind with any content, or of a kind that is none."""
+    """One of a known kind with any content, or of an unknown kind."""
     known = (
         b"acTL",
         b"fcTL",

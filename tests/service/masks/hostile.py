@@ -1,8 +1,8 @@
 """Files that are no masks, by the thousand: PNGs bent in every way that has ever hurt a decoder, and other formats
 under its name.
 
-All are drawn from a seed. Some come out as good masks after all, since not every bent file is broken; whoever tries
-them has to look at what an accepted one was read as (:func:`readings`).
+All are drawn from a seed. Some come out as good masks after all, since not every bent file is broken; who tries them
+has to look at what an accepted one was read as (:func:`readings`).
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def test_one_run_at_a_time_is_executed_alone_and_another_comes_later(
 ) -> None:
     spec = accepted(worker)
     worker.redis.set(redis_keys.run_begun(spec.run), "1")
-    with alone._TURN:
+    with alone._ONE_AT_A_TIME:
         outcome = execute_run(worker, spec.run, kinds(lambda context: DONE), alone=execute_alone)
     assert outcome is RunOutcome.LATER
     assert RunSweeper(worker).run_once()

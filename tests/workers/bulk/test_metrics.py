@@ -183,7 +183,7 @@ def test_running_runs_queue_and_sweeps_are_counted(
         queue.send_run(spec.run)
     queue.close()
     assert page(port)["twinset_bulk_queue_runs",] == 3
-    worker.redis.delete(RUN_QUEUE, redis_keys.turns("runs"), redis_keys.waiting(RUN_QUEUE, spec.tenant))
+    worker.redis.delete(RUN_QUEUE, redis_keys.fair_queue("runs"), redis_keys.waiting(RUN_QUEUE, spec.tenant))
     lost = accepted(worker, RunKind.DATASET)
     sweeper = RunSweeper(worker)
     assert sweeper.run_once()

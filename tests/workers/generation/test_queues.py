@@ -12,7 +12,7 @@ from celery import Celery
 from kombu import Connection
 from redis import Redis
 
-from service.broker.queues import CHUNK_TURNS, GENERATE_TASK, JobQueue, celery_options, named_chunk
+from service.broker.queues import CHUNK_QUEUES, GENERATE_TASK, JobQueue, celery_options, named_chunk
 from service.settings import Settings
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post, tiny_spec
@@ -30,8 +30,8 @@ class Reader:
     taken: list[tuple[str, int]] = field(default_factory=list)
 
     def record(self, body: Any, message: Any) -> None:
-        turn = None if self.worker is None else self.worker.hand.turns.take({}, 1)
-        self.taken.append((body[1]["job"], body[1]["chunk"]) if turn is None else named_chunk(turn.name))
+        item = None if self.worker is None else self.worker.slots.queue.take({}, 1)
+        self.taken.append((body[1]["job"], body[1]["chunk"]) if item is None else named_chunk(item.name))
         message.ack()
 
     def take(self, count: int, *, timeout_s: float = 10.0) -> list[tuple[str, int]]:
@@ -133,5 +133,5 @@ def test_a_message_that_no_list_stands_for_is_made_as_it_is_named(
     worker.repository.write_spec(spec)
     task = create_app(settings, worker).tasks[GENERATE_TASK]
     assert task.apply(kwargs={"job": spec.job, "chunk": 0}).get() == ChunkOutcome.RECORDED.value
-    assert worker.hand.size == 0
-    assert CHUNK_TURNS.queues == ("generate-interactive", "generate")
+    assert worker.slots.in_use == 0
+    assert CHUNK_QUEUES.queues == ("generate-interactive", "generate")

@@ -95,7 +95,7 @@ def test_a_queued_chunk_is_not_sent_twice_but_a_lost_one_is(worker: Worker, post
     queue.close()
     sweeper.run_once()
     assert len(post.sent) == 1, "it is still queued, for however long"
-    assert worker.hand.turns.take({}, 1)
+    assert worker.slots.queue.take({}, 1)
     sweeper.run_once()
     assert len(post.sent) == 2, "another job's chunk is queued, this one was popped and lost"
 
@@ -118,10 +118,10 @@ def test_a_tenant_whose_turn_was_evicted_gets_it_back(worker: Worker, post: Post
     queue = JobQueue(worker.settings)
     queue.send_chunk(spec.job, 0, spec.priority, spec.tenant)
     queue.close()
-    redis.delete(redis_keys.turns("chunks"))
-    assert worker.hand.turns.take({}, 1) is None
+    redis.delete(redis_keys.fair_queue("chunks"))
+    assert worker.slots.queue.take({}, 1) is None
     Sweeper(worker).run_once()
-    taken = worker.hand.turns.take({}, 1)
+    taken = worker.slots.queue.take({}, 1)
     assert taken is not None
     assert taken.name == f"{spec.job}:0"
     assert post.sent == [], "it was never lost"

@@ -29,8 +29,8 @@ from tests.workers.conftest import Hire, load_tiny, register
 from tests.workers.fakes import Post, TinySystem
 from tests.workers.generation.test_chunk import accept, work
 from workers.generation.chunk import ChunkOutcome, generate_chunk
-from workers.generation.remaking import TwinMaker
 from workers.generation.repair import JobRepair
+from workers.generation.twin_maker import TwinMaker
 from workers.generation.worker import Worker
 from workers.maintenance.repairer import Repairer
 from workers.tools.verify import Stored, draw, verify

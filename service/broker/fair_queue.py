@@ -1,12 +1,12 @@
-"""Turns: whose chunk, or whose run, a worker takes next, so that no tenant waits behind another's.
+"""Fair queue between tenants: whose chunk, or whose run, a worker takes next.
 
 A message in a queue says that there is work, and names a chunk or run of it. Which one its reader takes is decided when
 it asks: what waits is listed by tenant, and of the tenants of which the asking process holds least, the one comes next
-that had its last turn longest ago. Within a tenant interactive work comes first, unless the process already holds
+that was served longest ago. Within a tenant interactive work comes first, unless the process already holds
 :data:`INTERACTIVE_SHARE` times as much of it; then what was sent first.
 
 The lists are hints, like all in Redis. If they are lost, or Redis does not answer, a reader does what its message
-names; if messages are lost, the sweepers send as many as there is work waiting (:meth:`Turns.without_message`).
+names; if messages are lost, the sweepers send as many as there is work waiting (:meth:`FairQueue.without_message`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INTERACTIVE_SHARE = 4
 """A process holds so many interactive chunks of a tenant for each other one of it that waits."""
 _TTL_S = 7 * 86_400
 
-# KEYS waiting, turns, queue; ARGV tenant, ttl_s, number, so many names, so many messages.
+# KEYS waiting, served, queue; ARGV tenant, ttl_s, number, so many names, so many messages.
 # A name that waits already keeps its place. The time in microseconds is a place that only grows.
 _ADD = """
 local now = redis.call('TIME')
@@ -37,7 +37,7 @@ for i = 1, count do redis.call('LPUSH', KEYS[3], ARGV[3 + count + i]) end
 return count
 """
 
-# KEYS turns; ARGV what waiting keys begin with, slots, 1 to stay below the share, interactive share, number of queues,
+# KEYS served; ARGV what waiting keys begin with, slots, 1 to stay below the share, interactive share, number of queues,
 # so many queues, then tenant, queue and number of all that the asking process holds. Returns tenant, queue and name.
 # One more tenants are looked at than the process holds something of, so that one of them holds nothing.
 _TAKE = """
@@ -85,7 +85,7 @@ else redis.call('ZADD', KEYS[1], now[1] * 1000000 + now[2], best) end
 return {best, best_queue, name}
 """
 
-# KEYS waiting, turns; ARGV tenant, ttl_s, names. Returns those that wait; their tenant is given a turn if it has none.
+# KEYS waiting, served; ARGV tenant, ttl_s, names. Returns those that wait; their tenant is listed again if it is not.
 _WAITING_OF = """
 local found = {}
 for i = 3, #ARGV do
@@ -99,7 +99,7 @@ end
 return found
 """
 
-# KEYS turns, then the queues; ARGV what waiting keys begin with, limit, the queues' names. Returns queue, tenant and
+# KEYS served, then the queues; ARGV what waiting keys begin with, limit, the queues' names. Returns queue, tenant and
 # name of what waits, as many as there are messages too few, at most `limit`.
 _WITHOUT_MESSAGE = """
 local found, waiting, messages = {}, 0, 0
@@ -123,10 +123,10 @@ return found
 
 
 @dataclass(frozen=True)
-class TurnGroup:
+class QueueGroup:
     """Queues whose readers are the same processes. ``queues`` come in the order in which a tenant's are looked at."""
 
-    name: redis_keys.TurnGroupName
+    name: redis_keys.QueueGroupName
     queues: tuple[str, ...]
 
 
@@ -138,7 +138,7 @@ class Flow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Turn:
+class QueuedItem:
     """The ``name`` of a chunk or run that was taken from its tenant's list."""
 
     flow: Flow
@@ -146,11 +146,11 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Turns:
+class FairQueue:
     """The lists of what waits in the queues of ``group``. Every call raises RedisError if Redis fails."""
 
     redis: Redis
-    group: TurnGroup
+    group: QueueGroup
 
     def add(self, flow: Flow, messages: Mapping[str, str]) -> None:
         """Lists the names of ``messages`` as waiting and sends the messages, in order: all of it or nothing."""
@@ -158,7 +158,7 @@ class Turns:
             _ADD,
             3,
             redis_keys.waiting(flow.queue, flow.tenant),
-            redis_keys.turns(self.group.name),
+            redis_keys.fair_queue(self.group.name),
             flow.queue,
             flow.tenant,
             _TTL_S,
@@ -167,7 +167,7 @@ class Turns:
             *messages.values(),
         )
 
-    def take(self, holds: Mapping[Flow, int], slots: int, *, below_share: bool = False) -> Turn | None:
+    def take(self, holds: Mapping[Flow, int], slots: int, *, below_share: bool = False) -> QueuedItem | None:
         """What comes next for a process of ``slots`` slots that ``holds`` so much of each flow; None if nothing waits.
 
         ``below_share``: only of a flow of which the process holds less than a tenant's equal part of its slots, where
@@ -177,7 +177,7 @@ class Turns:
         found = self.redis.eval(
             _TAKE,
             1,
-            redis_keys.turns(self.group.name),
+            redis_keys.fair_queue(self.group.name),
             redis_keys.WAITING_PREFIX,
             slots,
             int(below_share),
@@ -189,24 +189,24 @@ class Turns:
         if not found:
             return None
         tenant, queue, name = map(_text, found)
-        return Turn(Flow(tenant, queue), name)
+        return QueuedItem(Flow(tenant, queue), name)
 
     def waiting(self, flow: Flow, names: Sequence[str]) -> set[str]:
         """Those of ``names`` that wait in the flow."""
         if not names:
             return set()
-        keys = (redis_keys.waiting(flow.queue, flow.tenant), redis_keys.turns(self.group.name))
+        keys = (redis_keys.waiting(flow.queue, flow.tenant), redis_keys.fair_queue(self.group.name))
         return set(map(_text, self.redis.eval(_WAITING_OF, 2, *keys, flow.tenant, _TTL_S, *names)))
 
-    def without_message(self, limit: int) -> list[Turn]:
+    def without_message(self, limit: int) -> list[QueuedItem]:
         """Work that waits while there are fewer messages than work: as much as messages are lacking, up to ``limit``.
 
         Messages get lost with the worker that has read them, and where Redis lost a queue alone.
         """
         queues = self.group.queues
-        keys = (redis_keys.turns(self.group.name), *queues)
+        keys = (redis_keys.fair_queue(self.group.name), *queues)
         found = self.redis.eval(_WITHOUT_MESSAGE, len(keys), *keys, redis_keys.WAITING_PREFIX, limit, *queues)
-        return [Turn(Flow(_text(tenant), _text(queue)), _text(name)) for queue, tenant, name in found]
+        return [QueuedItem(Flow(_text(tenant), _text(queue)), _text(name)) for queue, tenant, name in found]
 
 
 def _text(value: str | bytes) -> str:

@@ -1,4 +1,4 @@
-"""What a worker process has in hand, by tenant, and the turns that it takes.
+"""The slots of a worker process: what is in them, by tenant, and what it takes next.
 
 Celery gives a process as many messages as it has slots. Were that all, a tenant whose chunks fill the slots would make
 another's wait until one of them ends. So while the slots are full, a thread looks for work of tenants that hold less
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
-from service.broker.turns import Flow, Turn, Turns
+from service.broker.fair_queue import FairQueue, Flow, QueuedItem
 
 logger = logging.getLogger(__name__)
 MAX_OVER = 4
@@ -26,23 +26,23 @@ _LOOK_INTERVAL_S = 0.05
 _PAUSE_AFTER_FAILURE_S = 2.0
 
 
-class Hand:
-    """The work of one process with ``slots`` slots. May be used from many threads."""
+class Slots:
+    """The ``count`` slots of one process, and the work in them. May be used from many threads."""
 
-    def __init__(self, turns: Turns, slots: int) -> None:
-        self.turns = turns
-        self.slots = slots
+    def __init__(self, queue: FairQueue, count: int) -> None:
+        self.queue = queue
+        self.count = count
         self._held: Counter[Flow] = Counter()
         self._lock = threading.Lock()
 
     @property
-    def size(self) -> int:
-        """The number of chunks or runs in hand."""
+    def in_use(self) -> int:
+        """The number of chunks or runs in work."""
         return self._held.total()
 
     @contextmanager
-    def turn(self) -> Iterator[Turn | None]:
-        """Takes the next turn, and holds it until the block ends; None if nothing waits, or Redis does not answer."""
+    def next_item(self) -> Iterator[QueuedItem | None]:
+        """What comes next, in a slot until the block ends; None if nothing waits, or Redis does not answer."""
         taken = None
         try:
             taken = self.take()
@@ -52,19 +52,19 @@ class Hand:
             yield taken
         finally:
             if taken is not None:
-                self.drop(taken)
+                self.release(taken)
 
-    def take(self, *, below_share: bool = False) -> Turn | None:
-        """Takes the next turn, as :meth:`Turns.take` says. Raises RedisError. :meth:`drop` it at its end."""
+    def take(self, *, below_share: bool = False) -> QueuedItem | None:
+        """Takes what comes next, as :meth:`FairQueue.take` says. Raises RedisError. :meth:`release` it at its end."""
         # one at a time, so that each sees what the others hold
         with self._lock:
-            taken = self.turns.take(self._held, self.slots, below_share=below_share)
+            taken = self.queue.take(self._held, self.count, below_share=below_share)
             if taken is not None:
                 self._held[taken.flow] += 1
             return taken
 
-    def drop(self, taken: Turn) -> None:
-        """Ends a turn."""
+    def release(self, taken: QueuedItem) -> None:
+        """Frees the slot of what was taken."""
         with self._lock:
             self._held[taken.flow] -= 1
             if not self._held[taken.flow]:
@@ -72,14 +72,14 @@ class Hand:
 
 
 class ExtraThreads:
-    """Makes work of tenants below their share while the slots of ``hand`` are full: ``work`` gets its name.
+    """Makes work of tenants below their share while the ``slots`` are full: ``work`` gets its name.
 
     ``should_stop``: no more is begun once it is true.
     """
 
-    def __init__(self, name: str, hand: Hand, work: Callable[[str], object], should_stop: Callable[[], bool]) -> None:
+    def __init__(self, name: str, slots: Slots, work: Callable[[str], object], should_stop: Callable[[], bool]) -> None:
         self._name = name
-        self._hand = hand
+        self._slots = slots
         self._work = work
         self._should_stop = should_stop
         self._ended = threading.Event()
@@ -99,10 +99,10 @@ class ExtraThreads:
 
     def look(self) -> bool:
         """Begins one more if there is one to begin. Raises RedisError."""
-        hand = self._hand
-        if self._should_stop() or not hand.slots <= hand.size < MAX_OVER * hand.slots:
+        slots = self._slots
+        if self._should_stop() or not slots.count <= slots.in_use < MAX_OVER * slots.count:
             return False
-        taken = hand.take(below_share=True)
+        taken = slots.take(below_share=True)
         if taken is None:
             return False
         thread = threading.Thread(target=self._make, args=(taken,), name=f"{self._name}-{taken.name}", daemon=True)
@@ -110,13 +110,13 @@ class ExtraThreads:
         thread.start()
         return True
 
-    def _make(self, taken: Turn) -> None:
+    def _make(self, taken: QueuedItem) -> None:
         try:
             self._work(taken.name)
         except Exception:
             logger.exception("%s failed", taken.name)
         finally:
-            self._hand.drop(taken)
+            self._slots.release(taken)
             self._running.discard(threading.current_thread())
 
     def _run(self) -> None:
