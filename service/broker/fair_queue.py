@@ -6,7 +6,7 @@ that was served longest ago. Within a tenant interactive work comes first, unles
 :data:`INTERACTIVE_SHARE` times as much of it; then what was sent first.
 
 The lists are hints, like all in Redis. If they are lost, or Redis does not answer, a reader does what its message
-names; if messages are lost, the sweepers send as many as there is work waiting (:meth:`FairQueue.without_message`).
+names; if messages are lost, the sweepers send as many as there is work waiting (:meth:`TenantQueues.without_message`).
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class QueuedItem:
 
 
 @dataclass(frozen=True)
-class FairQueue:
+class TenantQueues:
     """The lists of what waits in the queues of ``group``. Every call raises RedisError if Redis fails."""
 
     redis: Redis

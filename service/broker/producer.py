@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.broker.celery_message import task_message
 from service.broker.connection import connect
-from service.broker.fair_queue import FairQueue, Flow, QueueGroup
+from service.broker.fair_queue import Flow, QueueGroup, TenantQueues
 from service.errors import BrokerUnavailable
 from service.settings import Settings
 
@@ -34,7 +34,7 @@ class Producer:
 
         messages = {name: task_message(task, arguments, queue=flow.queue) for name, arguments in work.items()}
         try:
-            FairQueue(self._connected(), group).add(flow, messages)
+            TenantQueues(self._connected(), group).add(flow, messages)
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(
                 f"{what} could not be sent: {error}; the sweeper sends what is missing once the broker is back"

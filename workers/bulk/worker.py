@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
-from service.broker.fair_queue import FairQueue
+from service.broker.fair_queue import TenantQueues
 from service.broker.live_state import LiveState
 from service.broker.queues import ChunkSender, JobQueue
 from service.broker.run_queue import RUN_QUEUES, RunQueue, RunSender
@@ -28,7 +28,7 @@ from workers.runtime.lease_renewal import LeaseRenewer
 from workers.runtime.leases import Leases
 from workers.runtime.redis import connect
 from workers.runtime.shutdown import Shutdown
-from workers.runtime.slots import Slots
+from workers.runtime.slots import ProcessSlots
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class BulkWorker:
     leases: Leases
     renewer: LeaseRenewer
     queue: RunSender
-    slots: Slots
+    slots: ProcessSlots
     redis: Redis
     name: str
     shutdown: Shutdown = field(default_factory=Shutdown)
@@ -96,7 +96,7 @@ def open_bulk_worker(
         leases=leases,
         renewer=LeaseRenewer(leases, settings.lease_s),
         queue=queue or RunQueue(settings),
-        slots=Slots(FairQueue(redis, RUN_QUEUES), settings.bulk_threads),
+        slots=ProcessSlots(TenantQueues(redis, RUN_QUEUES), settings.bulk_threads),
         redis=redis,
         name=f"{platform.node() or 'bulk'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
         shutdown=Shutdown(grace_s),

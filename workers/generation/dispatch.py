@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.broker import redis_keys
-from service.broker.fair_queue import FairQueue, Flow
+from service.broker.fair_queue import Flow, TenantQueues
 from service.broker.priority import Priority
 from service.broker.queues import CHUNK_QUEUES, QUEUES, ChunkSender, chunk_name, named_chunk
 from service.errors import BrokerUnavailable
@@ -50,7 +50,7 @@ class ChunkDispatcher:
     def __init__(self, redis: Redis, queue: ChunkSender, max_in_flight: int) -> None:
         self._redis = redis
         self._queue = queue
-        self.fair_queue = FairQueue(redis, CHUNK_QUEUES)
+        self.fair_queue = TenantQueues(redis, CHUNK_QUEUES)
         self.max_in_flight = max_in_flight
 
     def send(self, spec: JobSpec, chunk: int) -> bool:

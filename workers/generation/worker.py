@@ -33,7 +33,7 @@ from workers.runtime.lease_renewal import LeaseRenewer
 from workers.runtime.leases import Leases
 from workers.runtime.redis import connect
 from workers.runtime.shutdown import Shutdown
-from workers.runtime.slots import Slots
+from workers.runtime.slots import ProcessSlots
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Worker:
     live_state: LiveState
     leases: Leases
     dispatcher: ChunkDispatcher
-    slots: Slots
+    slots: ProcessSlots
     claims: Claims
     isolation: Isolation
     completion: JobCompletion
@@ -93,7 +93,7 @@ def open_worker(
         live_state=live_state,
         leases=leases,
         dispatcher=dispatcher,
-        slots=Slots(dispatcher.fair_queue, settings.worker_threads),
+        slots=ProcessSlots(dispatcher.fair_queue, settings.worker_threads),
         claims=Claims(
             repository=repository,
             live_state=live_state,

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
-from service.broker.fair_queue import FairQueue, Flow, QueuedItem
+from service.broker.fair_queue import Flow, QueuedItem, TenantQueues
 
 logger = logging.getLogger(__name__)
 MAX_OVER = 4
@@ -26,10 +26,10 @@ _LOOK_INTERVAL_S = 0.05
 _PAUSE_AFTER_FAILURE_S = 2.0
 
 
-class Slots:
+class ProcessSlots:
     """The ``count`` slots of one process, and the work in them. May be used from many threads."""
 
-    def __init__(self, queue: FairQueue, count: int) -> None:
+    def __init__(self, queue: TenantQueues, count: int) -> None:
         self.queue = queue
         self.count = count
         self._held: Counter[Flow] = Counter()
@@ -55,7 +55,7 @@ class Slots:
                 self.release(taken)
 
     def take(self, *, below_share: bool = False) -> QueuedItem | None:
-        """Takes what comes next, as :meth:`FairQueue.take` says. Raises RedisError. :meth:`release` it at its end."""
+        """What comes next, as :meth:`TenantQueues.take` says. Raises RedisError. :meth:`release` it at its end."""
         # one at a time, so that each sees what the others hold
         with self._lock:
             taken = self.queue.take(self._held, self.count, below_share=below_share)
@@ -77,7 +77,9 @@ class ExtraThreads:
     ``should_stop``: no more is begun once it is true.
     """
 
-    def __init__(self, name: str, slots: Slots, work: Callable[[str], object], should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, name: str, slots: ProcessSlots, work: Callable[[str], object], should_stop: Callable[[], bool]
+    ) -> None:
         self._name = name
         self._slots = slots
         self._work = work

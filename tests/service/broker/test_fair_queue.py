@@ -13,9 +13,9 @@ from redis import Redis
 from service.broker import redis_keys
 from service.broker.fair_queue import (
     INTERACTIVE_SHARE,
-    FairQueue,
     Flow,
     QueuedItem,
+    TenantQueues,
 )
 from service.broker.queues import CHUNK_QUEUES, GENERATE_QUEUE, INTERACTIVE_QUEUE
 from service.local.broker import EmbeddedBroker
@@ -28,18 +28,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
 
 
 @pytest.fixture
-def fair_queue(broker: EmbeddedBroker) -> Iterator[FairQueue]:
+def fair_queue(broker: EmbeddedBroker) -> Iterator[TenantQueues]:
     redis = Redis.from_url(broker.url, decode_responses=True)
     redis.flushall()
-    yield FairQueue(redis, CHUNK_QUEUES)
+    yield TenantQueues(redis, CHUNK_QUEUES)
     redis.close()
 
 
-def send(fair_queue: FairQueue, tenant: str, *names: str, queue: str = GENERATE_QUEUE) -> None:
+def send(fair_queue: TenantQueues, tenant: str, *names: str, queue: str = GENERATE_QUEUE) -> None:
     fair_queue.add(Flow(tenant, queue), {name: f"message of {name}" for name in names})
 
 
-def take_all(fair_queue: FairQueue, slots: int = 8, holds: Counter[Flow] | None = None) -> list[str]:
+def take_all(fair_queue: TenantQueues, slots: int = 8, holds: Counter[Flow] | None = None) -> list[str]:
     """The names of all turns, in order. With ``holds`` each is held, and none ends."""
     names = []
     while (taken := fair_queue.take(holds or {}, slots)) is not None:
@@ -49,7 +49,7 @@ def take_all(fair_queue: FairQueue, slots: int = 8, holds: Counter[Flow] | None 
     return names
 
 
-def test_tenants_take_turns_and_a_tenants_work_comes_in_its_order(fair_queue: FairQueue) -> None:
+def test_tenants_take_turns_and_a_tenants_work_comes_in_its_order(fair_queue: TenantQueues) -> None:
     send(fair_queue, "acme", *(f"a{number}" for number in range(5)))
     send(fair_queue, "birch", "b0", "b1")
     send(fair_queue, "cedar", "c0")
@@ -58,14 +58,14 @@ def test_tenants_take_turns_and_a_tenants_work_comes_in_its_order(fair_queue: Fa
     assert fair_queue.redis.zcard(redis_keys.fair_queue("chunks")) == 0
 
 
-def test_the_tenant_of_which_the_process_holds_least_comes_next(fair_queue: FairQueue) -> None:
+def test_the_tenant_of_which_the_process_holds_least_comes_next(fair_queue: TenantQueues) -> None:
     send(fair_queue, "acme", "a0", "a1", "a2")
     send(fair_queue, "birch", "b0", "b1", "b2", "b3")
     holds = Counter({Flow("acme", GENERATE_QUEUE): 2})
     assert take_all(fair_queue, holds=holds) == ["b0", "b1", "a0", "b2", "a1", "b3", "a2"]
 
 
-def test_interactive_work_comes_first_within_its_tenant_and_leaves_room_for_the_rest(fair_queue: FairQueue) -> None:
+def test_interactive_work_comes_first_within_its_tenant_and_leaves_room_for_the_rest(fair_queue: TenantQueues) -> None:
     send(fair_queue, "acme", *(f"n{number}" for number in range(3)))
     send(fair_queue, "acme", *(f"i{number}" for number in range(12)), queue=INTERACTIVE_QUEUE)
     holds: Counter[Flow] = Counter()
@@ -74,7 +74,7 @@ def test_interactive_work_comes_first_within_its_tenant_and_leaves_room_for_the_
     assert order == "iiiiniiiiniiiin"
 
 
-def test_below_the_share_only_tenants_with_less_than_an_equal_part_are_served(fair_queue: FairQueue) -> None:
+def test_below_the_share_only_tenants_with_less_than_an_equal_part_are_served(fair_queue: TenantQueues) -> None:
     flow = Flow("acme", GENERATE_QUEUE)
     send(fair_queue, "acme", "a0", "a1")
     assert fair_queue.take({flow: 8}, 8, below_share=True) is None, "the only tenant has all slots already"
@@ -91,7 +91,7 @@ def test_below_the_share_only_tenants_with_less_than_an_equal_part_are_served(fa
     assert fair_queue.take(holds, 8, below_share=True) == QueuedItem(Flow("acme", INTERACTIVE_QUEUE), "i0")
 
 
-def test_a_name_waits_once_and_messages_that_are_lacking_are_found(fair_queue: FairQueue) -> None:
+def test_a_name_waits_once_and_messages_that_are_lacking_are_found(fair_queue: TenantQueues) -> None:
     send(fair_queue, "acme", "a0", "a1")
     send(fair_queue, "acme", "a0")
     send(fair_queue, "birch", "b0", queue=INTERACTIVE_QUEUE)
@@ -103,14 +103,14 @@ def test_a_name_waits_once_and_messages_that_are_lacking_are_found(fair_queue: F
     assert take_all(fair_queue) == ["a0", "b0", "a1"]
 
 
-def test_lists_that_redis_evicted_stop_nobody(fair_queue: FairQueue) -> None:
+def test_lists_that_redis_evicted_stop_nobody(fair_queue: TenantQueues) -> None:
     for tenant in ("acme", "birch", "cedar"):
         send(fair_queue, tenant, f"{tenant} 0")
     fair_queue.redis.delete(redis_keys.waiting(GENERATE_QUEUE, "acme"), redis_keys.waiting(GENERATE_QUEUE, "birch"))
     assert take_all(fair_queue) == ["cedar 0"]
 
 
-def test_thousands_of_tenants_take_turns_each_once_a_round(fair_queue: FairQueue) -> None:
+def test_thousands_of_tenants_take_turns_each_once_a_round(fair_queue: TenantQueues) -> None:
     for number in range(3000):
         send(fair_queue, f"t{number}", f"{number} first", f"{number} second")
     names = take_all(fair_queue)
@@ -125,7 +125,7 @@ class Simulated:
     ``fair``: takes turns, and more than its slots for tenants below their share; otherwise first come, first served.
     """
 
-    fair_queue: FairQueue
+    fair_queue: TenantQueues
     fair: bool
     slots: int = 8
     now_s: float = 0.0
@@ -163,7 +163,7 @@ class Simulated:
 
 
 def test_a_single_beside_a_flood_takes_twice_its_time_alone_where_first_come_first_served_takes_800_times(
-    fair_queue: FairQueue,
+    fair_queue: TenantQueues,
 ) -> None:
     single_s = 0.25
     waited = {}
@@ -180,7 +180,7 @@ def test_a_single_beside_a_flood_takes_twice_its_time_alone_where_first_come_fir
     assert waited[False] > 700
 
 
-def test_two_floods_get_equal_parts_and_a_third_tenants_single_its_third(fair_queue: FairQueue) -> None:
+def test_two_floods_get_equal_parts_and_a_third_tenants_single_its_third(fair_queue: TenantQueues) -> None:
     worker = Simulated(fair_queue, fair=True)
     worker.send("acme", *(f"a{number}" for number in range(150)))
     worker.run(10.0, {})
