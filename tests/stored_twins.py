@@ -10,7 +10,7 @@ from service.store.base import ObjectStore
 def item_of(store: ObjectStore, job: str, index: int) -> SampleRecord:
     """The record of a sample."""
     repository = JobRepository(store)
-    return next(item for _, item in repository.iterate_items(repository.read_spec(job)) if item.index == index)
+    return next(item for _, item in repository.chunks.items(repository.read_spec(job)) if item.index == index)
 
 
 def image_key(store: ObjectStore, job: str, index: int) -> str:
@@ -25,7 +25,7 @@ def mask_key(store: ObjectStore, job: str, index: int) -> str:
 
 def shard_key(store: ObjectStore, job: str, chunk: int) -> str:
     """The key of a chunk's shard."""
-    record = JobRepository(store).read_chunk(job, chunk)
+    record = JobRepository(store).chunks.read(job, chunk)
     assert record is not None
     assert record.shard is not None
     return record.shard.key

@@ -80,7 +80,7 @@ class AugmentationSource:
 
         @lru_cache(maxsize=_CACHED_CHUNKS)
         def chunk_of(job: str, chunk: int) -> ChunkRecord | None:
-            return self.repository.read_chunk(job, chunk)
+            return self.repository.chunks.read(job, chunk)
 
         for position, line in self.lines(start_after):
             spec = spec_of(line.job)

@@ -60,7 +60,7 @@ class JobSource:
 
     def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | UnavailableItem]]:
         """The twins with an index above ``start_after``."""
-        found = self.repository.iterate_items(self.spec, after=start_after)
+        found = self.repository.chunks.items(self.spec, after=start_after)
         with closing(found):
             twins = (SourceTwin(sample.index, self.spec, record, sample) for record, sample in found)
             yield from as_items(self.repository, self.card, twins)

@@ -27,5 +27,5 @@ def cancel(spec: JobSpec, repository: JobRepository, live_state: LiveState) -> N
         )
     repository.request_cancel(spec.job)
     live_state.flag_cancel(spec.job)
-    if not repository.is_started(spec.job) and next(repository.recorded_chunks(spec.job), None) is None:
+    if not repository.is_started(spec.job) and next(repository.chunks.recorded(spec.job), None) is None:
         repository.conclude(spec, reason="cancelled before it started")

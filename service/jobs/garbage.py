@@ -91,7 +91,7 @@ def remove_strays(
     store, job = repository.store, spec.job
     if store.head(keys.job_swept(job)) is not None or repository.repairs.pending(job) is not None:
         return 0
-    if sum(len(spec.chunk_range(chunk)) for chunk, _ in repository.recorded_chunks(job)) < summary.done:
+    if sum(len(spec.chunk_range(chunk)) for chunk, _ in repository.chunks.recorded(job)) < summary.done:
         return 0
     young = 0
 
@@ -125,7 +125,7 @@ def _counted(repository: JobRepository, spec: JobSpec, prefix: str) -> Iterator[
     """The keys under ``prefix`` that the job's records count, in order."""
     if next(iter(repository.store.list(prefix, limit=1)), None) is None:
         return
-    for record in repository.iterate_chunks(spec.job):
+    for record in repository.chunks.iterate(spec.job):
         found = {file.key for item in record.items for file in sample_files_of(item)}
         yield from sorted(key for key in found if key.startswith(prefix))
 

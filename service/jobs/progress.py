@@ -129,14 +129,15 @@ class ProgressReader:
         """Chunks and samples recorded, failed samples (None: not all records read yet), recent twins per second."""
         counted = self._remembered(spec.job)
         with counted.lock:
-            listed = dict(self._repository.recorded_chunks(spec.job, start_at=counted.frontier))
+            listed = dict(self._repository.chunks.recorded(spec.job, start_at=counted.frontier))
             for chunk, info in listed.items():
                 if chunk not in counted.failed_in and chunk < spec.chunks:
                     counted.failed_in[chunk] = None
                     counted.recent.append((info.modified, len(spec.chunk_range(chunk))))
             unread = [found for found in listed.items() if counted.failed_in.get(found[0], 0) is None]
             if unread:  # otherwise no threads for reading ahead are started
-                for record in self._repository.read_chunks(unread[:_MAX_RECORDS_PER_READ]):
+                # one that cannot be read stays unread: it is made again, or counts as failed at the end
+                for record in self._repository.chunks.read_all(unread[:_MAX_RECORDS_PER_READ], {}):
                     counted.failed_in[record.chunk] = record.failed
             while counted.failed_in.get(counted.frontier) is not None:
                 counted.failed_below += counted.failed_in.pop(counted.frontier) or 0

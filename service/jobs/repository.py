@@ -7,7 +7,7 @@ returns whether this call wrote it.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,29 +15,21 @@ from datetime import UTC, datetime
 from pydantic import BaseModel
 
 from service.errors import ObjectExists, ObjectNotFound, RecordUnreadable, StoreError, UnknownJob
+from service.jobs.chunk_records import ChunkRecords, Unreadable
 from service.jobs.deletion import Deletions
 from service.jobs.manifest import manifest_line
 from service.jobs.repairs import Repairs
-from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord, Summary
+from service.jobs.spec import JobSpec, Summary, runs_of
 from service.jobs.usage import TenantUsage
 from service.kit.frozen import parse_members, parse_stored
 from service.kit.ids import is_job_id
-from service.kit.prefetch import prefetch
 from service.kit.states import final_state
 from service.store import keys
-from service.store.base import ObjectInfo, ObjectStore
+from service.store.base import ObjectStore
 from service.store.immutable import StoredObject, put_attempt, put_once
 from service.webhooks.outbox import Outbox
 
-
-@dataclass(frozen=True)
-class JobTally:
-    """Totals of a job's chunk records; ``bytes`` are those of its images and masks, or of its shards."""
-
-    done: int
-    failed: int
-    bytes: int
-    started_at: datetime | None
+_MAX_RUNS_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -45,6 +37,11 @@ class JobRepository:
     """The jobs in ``store``."""
 
     store: ObjectStore
+
+    @property
+    def chunks(self) -> ChunkRecords:
+        """The records of chunks, in the same store."""
+        return ChunkRecords(self.store)
 
     @property
     def usage(self) -> TenantUsage:
@@ -101,114 +98,6 @@ class JobRepository:
             if is_job_id(name):
                 yield name
 
-    def write_chunk(self, record: ChunkRecord) -> bool:
-        """Commits a chunk; False if it was committed before, perhaps with other bytes: then that record counts."""
-        return self._put_once(keys.job_chunk(record.job, record.chunk), record)
-
-    def write_repaired(self, record: ChunkRecord, replaces: str | None) -> bool:
-        """Writes the record that a repair puts in the place of the one at key ``replaces``, or of a lost one (None).
-
-        False if another repair has replaced that one meanwhile: then its record counts.
-        """
-        if replaces is None:
-            return self.write_chunk(record)
-        last = replaces.rpartition(".r")[2].removesuffix(".json")
-        number = int(last) + 1 if last.isdecimal() else 1
-        repaired = record.model_copy(update={"format": 2})
-        return self._put_once(keys.job_repaired_chunk(record.job, record.chunk, number), repaired)
-
-    def is_recorded(self, job: str, chunk: int) -> bool:
-        """Whether the chunk has been committed."""
-        return self.store.head(keys.job_chunk(job, chunk)) is not None
-
-    def read_chunk(self, job: str, chunk: int) -> ChunkRecord | None:
-        """The chunk's record that counts, or None if the chunk has not been committed."""
-        records = [info.key for info in self.store.list(f"{keys.job_chunks_prefix(job)}{chunk:06d}.")]
-        return self.read_record(records[-1]) if records else None
-
-    def read_record(self, key: str) -> ChunkRecord | None:
-        """The chunk record at ``key``, or None if there is none."""
-        try:
-            return parse_stored(ChunkRecord, self.store.get(key), key)
-        except ObjectNotFound:
-            return None
-
-    def recorded_chunks(self, job: str, *, start_at: int = 0) -> Iterator[tuple[int, ObjectInfo]]:
-        """The chunks with a record, from ``start_at`` on, in order, each with the record that counts; by listing alone.
-
-        That is the one of the last repair, which is listed last.
-        """
-        prefix = keys.job_chunks_prefix(job)
-        last: tuple[int, ObjectInfo] | None = None
-        for info in self.store.list(prefix, start_after=f"{prefix}{start_at:06d}"):
-            number = info.key[len(prefix) :].partition(".")[0]
-            if not (number.isascii() and number.isdigit()):
-                continue  # no record of ours
-            chunk = int(number)
-            if last is not None and last[0] != chunk:
-                yield last
-            last = chunk, info
-        if last is not None:
-            yield last
-
-    def missing_chunks(self, spec: JobSpec) -> Iterator[int]:
-        """The chunks without a record, in order."""
-        expected = 0
-        for chunk, _ in self.recorded_chunks(spec.job):
-            yield from range(expected, chunk)
-            expected = chunk + 1
-        yield from range(expected, spec.chunks)
-
-    def missing_samples(self, spec: JobSpec, summary: Summary) -> Iterator[int]:
-        """The indices, in order, for which an ended job has no twin: not made, or failed.
-
-        If no sample failed, a listing is enough; otherwise every record is read.
-        """
-        recorded = list(self.recorded_chunks(spec.job))
-        if summary.failed == 0 and sum(len(spec.chunk_range(chunk)) for chunk, _ in recorded) == summary.done:
-            for chunk in self.missing_chunks(spec):
-                yield from spec.chunk_range(chunk)
-            return
-        expected = 0
-        for record in self.read_chunks(recorded):
-            for chunk in range(expected, record.chunk):
-                yield from spec.chunk_range(chunk)
-            yield from (item.index for item in record.items if item.error is not None)
-            expected = record.chunk + 1
-        for chunk in range(expected, spec.chunks):
-            yield from spec.chunk_range(chunk)
-
-    def iterate_chunks(self, job: str, *, start_at: int = 0) -> Iterator[ChunkRecord]:
-        """The job's records from chunk ``start_at`` on, in order, read ahead."""
-        return self.read_chunks(self.recorded_chunks(job, start_at=start_at))
-
-    def read_chunks(self, recorded: Iterable[tuple[int, ObjectInfo]]) -> Iterator[ChunkRecord]:
-        """The records of ``recorded`` chunks, in that order, read ahead; one that has gone is left out."""
-        for _, record in prefetch(lambda found: self.read_record(found[1].key), recorded):
-            if record is not None:
-                yield record
-
-    def iterate_items(
-        self, spec: JobSpec, *, after: int | None = None
-    ) -> Generator[tuple[ChunkRecord, SampleRecord], None, None]:
-        """The job's samples with index above ``after``, in order, each with its chunk's record."""
-        beyond = -1 if after is None else after
-        for record in self.iterate_chunks(spec.job, start_at=spec.chunk_after(beyond)):
-            for item in record.items:
-                if item.index > beyond:
-                    yield record, item
-
-    def tally(self, spec: JobSpec) -> JobTally:
-        """Counts the job's samples by reading every record."""
-        done = failed = size = 0
-        started_at: datetime | None = None
-        for record in self.iterate_chunks(spec.job):
-            failed += record.failed
-            size += record.bytes
-            done += len(record.items) - record.failed
-            started_at = record.started_at if started_at is None else min(started_at, record.started_at)
-        return JobTally(done, failed, size, started_at)
-
     def record_started(self, job: str) -> bool:
         """Marks the job as started, before a worker looks for its cancel; False if it was marked before."""
         text = json.dumps({"format": 1, "job": job, "started_at": datetime.now(UTC).isoformat()}).encode()
@@ -264,12 +153,14 @@ class JobRepository:
         except ObjectNotFound:
             return None
 
-    def write_manifest(self, spec: JobSpec) -> StoredObject:
+    def write_manifest(self, spec: JobSpec, unreadable: Unreadable | None = None) -> StoredObject:
         """Writes a manifest: a line for each twin made so far, in order. It counts once a summary or a repair names it.
 
-        Two workers that end a job at once, or after a cancel, may have seen different records.
+        Two workers that end a job at once, or after a cancel, may have seen different records. ``unreadable`` as in
+        :class:`ChunkRecords`.
         """
-        lines = (manifest_line(spec, record, item) for record, item in self.iterate_items(spec) if item.error is None)
+        items = self.chunks.items(spec, unreadable)
+        lines = (manifest_line(spec, record, item) for record, item in items if item.error is None)
         return put_attempt(self.store, keys.job_manifest(spec.job, None), b"".join(lines))
 
     def manifest_key(self, job: str, summary: Summary) -> str:
@@ -281,11 +172,12 @@ class JobRepository:
     def conclude(self, spec: JobSpec, *, reason: str | None = None, now: datetime | None = None) -> Summary:
         """Ends the job from its records; the summary that holds.
 
-        Writes the manifest, the size of the job's files, the pending callback, then the summary. The caller makes sure
-        that no worker is processing the job.
+        Writes the manifest, the size of the job's files, the pending callback, then the summary. Samples whose record
+        cannot be read count as failed. The caller makes sure that no worker is processing the job.
         """
-        tally = self.tally(spec)
-        manifest = self.write_manifest(spec)
+        unreadable: Unreadable = {}
+        tally = self.chunks.tally(spec, unreadable)
+        manifest = self.write_manifest(spec, {})
         self.usage.record_stored(spec, tally.bytes + manifest.bytes)
         moment = now or datetime.now(UTC)
         state = final_state(
@@ -300,7 +192,7 @@ class JobRepository:
             started_at=tally.started_at,
             finished_at=moment,
             seconds=max(0.0, (moment - spec.created_at).total_seconds()),
-            reason=reason,
+            reason="; ".join(filter(None, (reason, _what_is_lost(spec, unreadable)))) or None,
             manifest=manifest,
         )
         if spec.callback is not None:
@@ -312,3 +204,16 @@ class JobRepository:
 
     def _put_once(self, key: str, value: BaseModel) -> bool:
         return put_once(self.store, key, value.model_dump_json().encode())
+
+
+def _what_is_lost(spec: JobSpec, unreadable: Unreadable) -> str | None:
+    """The samples whose records cannot be read, and the remedy; None if there are none."""
+    if not unreadable:
+        return None
+    runs = runs_of(index for chunk in sorted(unreadable) for index in spec.chunk_range(chunk))
+    named = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs[:_MAX_RUNS_NAMED])
+    more = f" and {len(runs) - _MAX_RUNS_NAMED} more runs" if len(runs) > _MAX_RUNS_NAMED else ""
+    return (
+        f"the records of samples {named}{more} cannot be read, so that they count as failed; "
+        f"POST /jobs/{spec.job}/repair makes them again: {unreadable[min(unreadable)].detail}"
+    )

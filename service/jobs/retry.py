@@ -51,7 +51,7 @@ class Retries:
                 return repository.read_spec(reserved), False
             except UnknownJob:
                 pass  # the id was reserved, and the spec never written
-        missing = runs_of(repository.missing_samples(spec, summary))
+        missing = runs_of(repository.chunks.missing_samples(spec, summary))
         if not missing:
             raise JobStateConflict(
                 f"job {spec.job} has ended as {summary.state.value} with all its {summary.total} twins; "

@@ -204,7 +204,8 @@ class SampleRecord(_Frozen):
 class ChunkRecord(MadeOn):
     """The commit of a chunk, written after its objects: without it, the chunk is not done.
 
-    Formats: 1, and 2 for a record that a repair put in the place of another, whose items may have ``remade``.
+    Formats: 1, and 2 for a record that was put in the place of another: by a repair, whose items may have ``remade``,
+    or by a worker where the other could not be read.
     """
 
     format: Literal[1, 2] = 1

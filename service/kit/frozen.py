@@ -16,6 +16,7 @@ from service.errors import RecordUnreadable
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 _MAX_FAULTS = 3
+_REMEDY = "restore it, or delete what it belongs to"
 Value = TypeVar("Value", bound=BaseModel)
 
 
@@ -23,18 +24,19 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
 
-def parse_stored(kind: type[Value], text: bytes, key: str, **identity: object) -> Value:
+def parse_stored(kind: type[Value], text: bytes, key: str, *, remedy: str = _REMEDY, **identity: object) -> Value:
     """The value stored at ``key``.
 
-    Raises :class:`RecordUnreadable` unless it is a ``kind``, of a known format, with the members ``identity``.
+    Raises :class:`RecordUnreadable`, with the ``remedy``, unless it is a ``kind``, of a known format, with the members
+    ``identity``.
     """
     try:
         value = kind.model_validate_json(text)
     except ValidationError as error:
-        raise _unreadable(key, _newer(kind, text) or _damage(kind, text, error)) from None
+        raise _unreadable(key, _newer(kind, text) or _damage(kind, text, error), remedy) from None
     for name, expected in identity.items():
         if (found := getattr(value, name)) != expected:
-            raise _unreadable(key, f"is a copy of another record: {name} is {found!r}, not {expected!r}")
+            raise _unreadable(key, f"is a copy of another record: {name} is {found!r}, not {expected!r}", remedy)
     return value
 
 
@@ -52,8 +54,8 @@ def parse_members(text: bytes, key: str, *required: str) -> dict[str, Any]:
     return members
 
 
-def _unreadable(key: str, reason: str) -> RecordUnreadable:
-    return RecordUnreadable(f"{key} in the object store {reason}; restore it, or delete what it belongs to", key=key)
+def _unreadable(key: str, reason: str, remedy: str = _REMEDY) -> RecordUnreadable:
+    return RecordUnreadable(f"{key} in the object store {reason}; {remedy}", key=key)
 
 
 def _newer(kind: type[BaseModel], text: bytes) -> str | None:

@@ -7,7 +7,7 @@ One rule for both stores: a key that is valid in a folder is valid on S3, and no
                shards/{chunk:06d}.{attempt}.tar                  instead of these, in jobs of shards
                inputs/{number:06d}.{attempt}.png                 the given masks
                chunks/{chunk:06d}.json                           the record of a chunk
-               chunks/{chunk:06d}.r{number:04d}.json             the record that a repair put in its place
+               chunks/{chunk:06d}.r{number:04d}.json             the record that was put in its place
                repairs/{number:04d}.json                         what a repair found and did
                manifest.{attempt}.jsonl
     tenants/{tenant}/...  keys/  uploads/  callbacks/  deleting/  repairing/  shapes/  models/
@@ -212,7 +212,8 @@ def job_chunk(job: str, chunk: int) -> str:
 
 
 def job_repaired_chunk(job: str, chunk: int, number: int) -> str:
-    """The record that repair ``number`` (1, 2, ...) put in the place of the chunk's record."""
+    """Record ``number`` (1, 2, ...) that was put in the place of the chunk's record, in a repair or because that
+    could not be read."""
     return f"jobs/{job}/chunks/{chunk:06d}.r{number:04d}.json"
 
 

@@ -157,12 +157,12 @@ def lay_out(servers: Servers) -> list[Request]:
         spec = repository.read_spec(start_job(servers.ports["api"], 1000))
         repository.record_started(spec.job)
         for chunk in range(60):
-            repository.write_chunk(record(spec, chunk))
+            repository.chunks.write(record(spec, chunk))
         live_state.publish_progress(spec.job, state=JobState.RUNNING, done=480, rate=3.5)
         running.append(_looked_at(servers, spec.job, "running", 480))
         spec = repository.read_spec(start_job(servers.ports["api"], 64))
         for chunk in range(spec.chunks):
-            repository.write_chunk(record(spec, chunk))
+            repository.chunks.write(record(spec, chunk))
         repository.conclude(spec)
         ended.append(_looked_at(servers, spec.job, "succeeded", 64))
     live_state.close()

@@ -73,7 +73,7 @@ class Job:
         return {int(chunk): int(epoch) for chunk, epoch in self.redis.hgetall(redis_keys.epochs(self.spec.job)).items()}
 
     def recorded(self) -> set[int]:
-        return {chunk for chunk, _ in self.rig.repository.recorded_chunks(self.spec.job)}
+        return {chunk for chunk, _ in self.rig.repository.chunks.recorded(self.spec.job)}
 
 
 @dataclass
@@ -165,7 +165,7 @@ def start_worker(rig: Rig, redis: Redis) -> Process:
     def has_made_one() -> bool:
         job = start_job(rig, redis, steps=10, seed=0)
         rig.wait_until_ended(job.spec)
-        return any(f"-{process.pid}-" in record.worker for record in rig.repository.iterate_chunks(job.spec.job))
+        return any(f"-{process.pid}-" in record.worker for record in rig.repository.chunks.iterate(job.spec.job))
 
     until(has_made_one)
     return process

@@ -40,7 +40,7 @@ class Findings:
 def reference_of(store: ObjectStore, spec: JobSpec) -> Reference:
     """The hashes of an undisturbed job, which are those of every job with the same request."""
     made = {}
-    for _, item in JobRepository(store).iterate_items(spec):
+    for _, item in JobRepository(store).chunks.items(spec):
         assert item.image_sha256 is not None, item.error
         made[item.index] = frozenset({(item.image_sha256, item.mask_sha256)})
     return made
@@ -62,7 +62,7 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
 
     recorded: Counter[int] = Counter()
     expected_keys = set()
-    for _, item in repository.iterate_items(spec):
+    for _, item in repository.chunks.items(spec):
         recorded[item.index] += item.error is None
         if item.error is not None:
             continue

@@ -35,7 +35,7 @@ def own_rig(make_rig: MakeRig, own_server: ValkeyServer) -> Iterator[Rig]:
 def half_done(rig: Rig) -> JobSpec:
     """A job that runs and is not about to end."""
     spec = rig.accept(count=REFERENCE_COUNT, chunk_size=2)
-    until(lambda: len(list(rig.repository.recorded_chunks(spec.job))) >= 4)
+    until(lambda: len(list(rig.repository.chunks.recorded(spec.job))) >= 4)
     assert rig.repository.read_summary(spec.job) is None
     return spec
 

@@ -36,7 +36,7 @@ def test_a_worker_killed_at_any_point_loses_and_duplicates_nothing(rig: Rig, ref
     until(lambda: not victim.alive)
     assert rig.repository.read_summary(spec.job) is None
     if point == AFTER_RECORD:
-        assert next(rig.repository.recorded_chunks(spec.job), None) is not None
+        assert next(rig.repository.chunks.recorded(spec.job), None) is not None
     rig.worker()
     rig.check(spec, reference)
 
@@ -49,7 +49,7 @@ def test_a_chunk_with_shards_is_made_again_byte_by_byte_after_a_kill(
     spec = rig.accept(count=4, layout="shards")
     until(lambda: not victim.alive)
     [left] = list(rig.store.list(keys.job_shards_prefix(spec.job)))[:1]
-    assert (next(rig.repository.recorded_chunks(spec.job), None) is None) == (point == AFTER_SHARD)
+    assert (next(rig.repository.chunks.recorded(spec.job), None) is None) == (point == AFTER_SHARD)
     rig.worker()
     rig.check(spec, reference)
     assert rig.store.head(left.key) == left, "the existing shard must not be written again"
@@ -98,7 +98,7 @@ def test_a_worker_stopped_past_its_lease_commits_nothing(rig: Rig, reference: Re
     assert rig.redis.zcard(redis_keys.leases(spec.job)) == 1
     rig.worker()
     rig.wait_until_ended(spec)
-    [record] = rig.repository.iterate_chunks(spec.job)
+    [record] = rig.repository.chunks.iterate(spec.job)
     assert f"-{sleeper.pid}-" not in record.worker
     before = {info.key: info.etag for info in rig.store.list(f"jobs/{spec.job}/chunks/")}
     sleeper.send(signal.SIGCONT)

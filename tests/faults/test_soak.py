@@ -212,7 +212,7 @@ def test_random_faults_lose_and_duplicate_nothing(
         summary = soak_rig.wait_until_ended(spec, timeout_s=120)
         strays += remove_strays(soak_rig.repository, spec, summary, datetime.now(UTC), max_objects=10**6)
         check_job(soak_rig.store, spec, either(reference, other_reference), findings)
-        makes.update(record.dtype for record in soak_rig.repository.iterate_chunks(job))
+        makes.update(record.dtype for record in soak_rig.repository.chunks.iterate(job))
     print(
         f"\n{seconds:.0f} s, seed {SEED}, {STORE}: {clients.samples} samples accepted in {len(clients.accepted)} jobs"
     )

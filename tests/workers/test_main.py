@@ -89,7 +89,7 @@ def test_on_sigterm_a_worker_requeues_its_chunks_and_the_next_ends_the_job(
     repository, log = JobRepository(store), tmp_path / "worker.log"
     with worker_process(settings, store, log, "--grace-s", "0") as process:
         # one chunk recorded, others in hand
-        until(lambda: next(repository.recorded_chunks(spec.job), None) or process.poll() is not None)
+        until(lambda: next(repository.chunks.recorded(spec.job), None) or process.poll() is not None)
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0, log.read_text()

@@ -230,7 +230,7 @@ class AugmentationRun:
                 made += len(job.lines)  # a user deleted the job; its twins count as failed
                 continue
             left += 1
-            made += min(len(job.lines), spec.chunk_size * sum(1 for _ in repository.recorded_chunks(job.job)))
+            made += min(len(job.lines), spec.chunk_size * sum(1 for _ in repository.chunks.recorded(job.job)))
         size = sum(len(job.lines) for job in jobs.jobs)
         done = min(self.work.count, counts.accepted + made)
         self.context.report_progress(

@@ -83,7 +83,7 @@ class Judge:
             spec = repository.read_spec(job)
         except UnknownJob:
             return {}
-        return {item.index: item for _, item in repository.iterate_items(spec)}
+        return {item.index: item for _, item in repository.chunks.items(spec)}
 
     def _verdict(self, item: SampleRecord, wanted: Wanted, line: WantedLine) -> Verdict:
         rules, given = self.augmentation.parameters.acceptance, line.upload is not None

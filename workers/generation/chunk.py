@@ -81,7 +81,7 @@ def _deliver(worker: Worker, job: str, chunk: int) -> tuple[ChunkOutcome, str]:
         return ChunkOutcome.NOTHING_TO_DO, f"the job has {spec.chunks} chunks"
     if worker.repository.read_summary(job) is not None:
         return ChunkOutcome.NOTHING_TO_DO, "the job has ended"
-    if worker.repository.is_recorded(job, chunk):
+    if worker.repository.chunks.is_recorded(job, chunk):
         worker.completion.after_record(spec, chunk)
         return ChunkOutcome.NOTHING_TO_DO, "the chunk is recorded"
     with worker.isolation.room(spec, chunk) as alone:
@@ -131,7 +131,7 @@ class Attempt:
                 reason = claim.last_error or "its worker died each time"
                 return self._record_failure(f"failed after {limit} attempts; the last error: {reason}")
             # another worker may have recorded it between our look and our lease
-            if self.worker.repository.is_recorded(self.spec.job, self.chunk):
+            if self.worker.repository.chunks.is_recorded(self.spec.job, self.chunk):
                 claim.cancel_attempt()
                 return ChunkOutcome.NOTHING_TO_DO, "the chunk is recorded"
             with self.worker.models.use(self.spec.model, self.spec.weights_sha256, self._heartbeat) as model:

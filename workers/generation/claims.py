@@ -162,7 +162,7 @@ class Claim:
             return CommitResult.LEASE_LOST
         if claims.repository.read_summary(spec.job) is not None:
             return CommitResult.JOB_ENDED
-        first = claims.repository.write_chunk(record)
+        first = claims.repository.chunks.write(record)
         if not first:
             return CommitResult.RECORDED_BEFORE
         claims.renewer.release(self._lease)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
+from service.jobs.chunk_records import Unreadable
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec, Summary
 from workers.generation.dispatch import ChunkDispatcher
@@ -34,11 +35,22 @@ class JobCompletion:
             self.end_if_complete(spec)
 
     def end_if_complete(self, spec: JobSpec) -> bool:
-        """Ends the job if no record is missing. If several workers do, the first summary written holds."""
-        if next(self.repository.missing_chunks(spec), None) is not None:
+        """Ends the job if no record is missing, and all can be read. If several workers do, the first summary holds.
+
+        The sweeper sees to records that cannot be read.
+        """
+        if next(self.repository.chunks.missing(spec), None) is not None:
             return False
-        self.end(spec, reason=self._why_incomplete(spec))
+        unreadable: Unreadable = {}
+        reason = self._why_incomplete(spec, unreadable)
+        if unreadable:
+            return False
+        self.end(spec, reason=reason)
         return True
+
+    def end_with_what_can_be_read(self, spec: JobSpec) -> None:
+        """Ends a job of which no record is missing. Samples in records that cannot be read count as failed."""
+        self.end(spec, reason=self._why_incomplete(spec, {}))
 
     def end_if_cancelled(self, spec: JobSpec) -> bool:
         """Ends a cancelled job with the twins it has, once none of its chunks is leased."""
@@ -66,7 +78,8 @@ class JobCompletion:
         )
         return summary
 
-    def _why_incomplete(self, spec: JobSpec) -> str | None:
-        """The first error of a job whose samples did not all succeed; None if they did."""
-        error = next((item.error for _, item in self.repository.iterate_items(spec) if item.error), None)
+    def _why_incomplete(self, spec: JobSpec, unreadable: Unreadable) -> str | None:
+        """The first error of a job whose samples did not all succeed; None if they did. Reads every record."""
+        errors = [item.error for _, item in self.repository.chunks.items(spec, unreadable) if item.error]
+        error = errors[0] if errors else None
         return None if error is None else f"the first sample that failed: {error}"

@@ -73,7 +73,7 @@ class JobRepair:
         try:
             manifest = repository.write_manifest(spec)
             if self._new_records:
-                size = repository.tally(spec).bytes + manifest.bytes
+                size = repository.chunks.tally(spec).bytes + manifest.bytes
                 repository.usage.drop_bytes(spec.tenant, spec.job)
                 repository.usage.record_stored(spec, size)
         except StoreUnavailable:
@@ -101,7 +101,7 @@ class JobRepair:
 
     def _chunks(self) -> Iterator[tuple[int, ObjectInfo | None]]:
         """The chunks to check, each with its record that counts, None for one that was lost."""
-        recorded = dict(self.repository.recorded_chunks(self.spec.job))
+        recorded = dict(self.repository.chunks.recorded(self.spec.job))
         all_recorded = self.summary.done + self.summary.failed == self.summary.total
         for chunk in range(self.spec.chunks):
             if chunk in recorded or all_recorded:
@@ -124,7 +124,7 @@ class JobRepair:
             won = self._repair_objects(found, record)
         if not won and races < _MAX_RACES:
             self._counts(before)
-            recorded = dict(self.repository.recorded_chunks(self.spec.job, start_at=found.chunk))
+            recorded = dict(self.repository.chunks.recorded(self.spec.job, start_at=found.chunk))
             self._repair(self._checks.check(found.chunk, recorded.get(found.chunk)), races + 1)
 
     def _counts(self, back_to: tuple[int, ...] = ()) -> tuple[int, ...]:
@@ -242,13 +242,13 @@ class JobRepair:
         )
 
     def _conditions_of_any(self) -> MadeOn | None:
-        recorded = (self._checks.readable(info.key) for _, info in self.repository.recorded_chunks(self.spec.job))
+        recorded = (self._checks.readable(info.key) for _, info in self.repository.chunks.recorded(self.spec.job))
         return next((record for record in recorded if record is not None), None)
 
     def _record(self, found: CheckedChunk, record: ChunkRecord) -> bool:
         """Writes a chunk's new record; False if another worker has replaced the one that was checked."""
         self._new_records = True
-        return self.repository.write_repaired(record, found.key)
+        return self.repository.chunks.replace(record, found.key)
 
     def _marked(self, item: SampleRecord, before: SampleRecord, made_on: MadeOn) -> SampleRecord:
         """The item with the mark that it was made again in other bytes."""

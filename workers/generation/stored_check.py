@@ -91,7 +91,7 @@ class StoredCheck:
 
     def readable(self, key: str) -> ChunkRecord | None:
         try:
-            return self.repository.read_record(key)
+            return self.repository.chunks.read_record(key)
         except StoreUnavailable:
             raise
         except StoreError as error:

@@ -16,6 +16,7 @@ from itertools import islice
 
 from service.broker import redis_keys
 from service.errors import RecordUnreadable, StoreError, UnknownJob
+from service.jobs.chunk_records import Unreadable, replacement_number
 from service.jobs.spec import JobSpec
 from service.store import keys
 from workers.generation.worker import Worker
@@ -35,10 +36,12 @@ _READ_AGAIN_AFTER_S = 20.0
 
 @dataclass
 class _OpenJob:
-    """A job without a summary. All chunks below ``frontier`` are recorded."""
+    """A job without a summary. All chunks below ``frontier`` are recorded; ``unreadable``: in records that are made
+    again because they cannot be read."""
 
     spec: JobSpec
     frontier: int = 0
+    unreadable: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -147,9 +150,12 @@ class Sweeper(PeriodicTask):
         if worker.repository.is_cancelled(spec.job):
             return worker.completion.end_if_cancelled(spec)
         busy = self._in_transit(spec) | worker.leases.live(spec.job)
-        missing = list(islice(self._missing(open_job), 2 * worker.dispatcher.max_in_flight + len(busy)))
+        at_once = 2 * worker.dispatcher.max_in_flight + len(busy)
+        missing = list(islice(self._missing(open_job), at_once)) or list(islice(self._unreadable_in(open_job), at_once))
         if not missing:
-            return worker.completion.end_if_complete(spec)
+            if worker.completion.end_if_complete(spec):
+                return True
+            return self._find_unreadable(open_job)
         busy |= worker.dispatcher.queued(spec, missing)
         busy &= set(missing) | {chunk for chunk in busy if chunk > missing[-1]}
         for chunk in [chunk for chunk in missing if chunk not in busy][
@@ -173,11 +179,38 @@ class Sweeper(PeriodicTask):
             sent |= self.worker.leases.never_taken(spec.job, range(min(dispatcher.max_in_flight, spec.chunks)))
         return sent
 
+    def _find_unreadable(self, open_job: _OpenJob) -> bool:
+        """Finds the records that cannot be read, of a job that lacks none, so that the next sweep sends their chunks.
+
+        Each is made again once: a job whose new records cannot be read either ends with the others; True if it has.
+        Workers of a newer version that receive such a chunk can read its record, and end the job.
+        """
+        spec, chunks = open_job.spec, self.worker.repository.chunks
+        recorded, unreadable = dict(chunks.recorded(spec.job)), Unreadable()
+        for _ in chunks.read_all(recorded.items(), unreadable):
+            pass
+        again = [chunk for chunk in unreadable if replacement_number(recorded[chunk].key) is None]
+        for chunk in again:
+            logger.warning("job=%s chunk=%d is made again: %s", spec.job, chunk, unreadable[chunk].detail)
+        open_job.unreadable.update(again)
+        if unreadable and not again:
+            self.worker.completion.end_with_what_can_be_read(spec)
+            return True
+        return False
+
+    def _unreadable_in(self, open_job: _OpenJob) -> Iterator[int]:
+        """The chunks whose records could not be read and have not been replaced, in order."""
+        for chunk in sorted(open_job.unreadable):
+            if self.worker.repository.chunks.is_recorded(open_job.spec.job, chunk):
+                open_job.unreadable.discard(chunk)
+            else:
+                yield chunk
+
     def _missing(self, open_job: _OpenJob) -> Iterator[int]:
         """Chunks without a record, in order, from the frontier on; advances the frontier."""
         expected = open_job.frontier
         contiguous = True
-        for chunk, _ in self.worker.repository.recorded_chunks(open_job.spec.job, start_at=open_job.frontier):
+        for chunk, _ in self.worker.repository.chunks.recorded(open_job.spec.job, start_at=open_job.frontier):
             contiguous = contiguous and chunk == expected
             if contiguous:
                 open_job.frontier = chunk + 1

@@ -70,7 +70,7 @@ def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Dra
 
     Reads only the records of the drawn ones. Raises :class:`JobStateConflict` if the job has no finished twin.
     """
-    chunks = [chunk for chunk, _ in repository.recorded_chunks(spec.job) if chunk < spec.chunks]
+    chunks = [chunk for chunk, _ in repository.chunks.recorded(spec.job) if chunk < spec.chunks]
     records: dict[int, ChunkRecord | None] = {}
     picks: list[Pick] = []
     failed: list[SampleRecord] = []
@@ -79,7 +79,7 @@ def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Dra
             break
         chunk, offset = chunks[position // spec.chunk_size], position % spec.chunk_size
         if chunk not in records:
-            records[chunk] = repository.read_chunk(spec.job, chunk)
+            records[chunk] = repository.chunks.read(spec.job, chunk)
         record = records[chunk]
         if record is None or offset >= len(record.items):
             continue

@@ -89,7 +89,7 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
         yield member("card.json", card.model_dump_json(indent=2).encode(), modified=spec.created_at)
 
     crc32 = size = 0
-    items = group_adjacent(services.repository.iterate_items(spec))
+    items = group_adjacent(services.repository.chunks.items(spec))
     with closing(prefetch(lambda run: _files(services, run), items)) as runs:
         for run, files in runs:
             for (record, item), named in zip(run, files, strict=True):

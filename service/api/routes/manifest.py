@@ -45,7 +45,7 @@ def read_manifest(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
 def _pieces(repository: JobRepository, spec: JobSpec) -> Iterator[bytes]:
     # Each piece crosses from a thread to the event loop, so many lines are sent at a time.
     piece = bytearray()
-    for record, item in repository.iterate_items(spec):
+    for record, item in repository.chunks.items(spec):
         if item.error is None:
             piece += manifest_line(spec, record, item)
         if len(piece) >= _PIECE_BYTES:

@@ -38,7 +38,7 @@ def list_samples(
     more = False
     expire_at = datetime.now(UTC) + timedelta(seconds=services.settings.link_expires_s)
     links = Links(services, spec.job, int(expire_at.timestamp()))
-    with closing(services.repository.iterate_items(spec, after=numeric_cursor(cursor))) as items:
+    with closing(services.repository.chunks.items(spec, after=numeric_cursor(cursor))) as items:
         for _, item in items:
             if len(views) == limit:
                 more = True

@@ -185,7 +185,7 @@ def make_chunk(
         started_at=now,
         finished_at=now,
     )
-    repository.write_chunk(record)
+    repository.chunks.write(record)
     return record
 
 
@@ -210,7 +210,7 @@ def finish(
     repository: JobRepository, spec: JobSpec, *, failed: tuple[int, ...] = (), with_masks: bool = True
 ) -> Summary:
     """Does what is missing of a job, and ends it."""
-    for chunk in list(repository.missing_chunks(spec)):
+    for chunk in list(repository.chunks.missing(spec)):
         make_chunk(repository, spec, chunk, failed=failed, with_masks=with_masks)
     return repository.conclude(spec)
 

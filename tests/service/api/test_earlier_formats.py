@@ -36,7 +36,7 @@ def rewrite(store: ObjectStore, spec: JobSpec) -> None:
     assert summary is not None
     moved = [spec.input_key(number) for number in range(len(spec.mask or ()))]
     moved.append(repository.manifest_key(spec.job, summary))
-    for record in list(repository.iterate_chunks(spec.job)):
+    for record in list(repository.chunks.iterate(spec.job)):
         moved += {file.key for item in record.items for file in sample_files_of(item)}
         text = record.model_dump_json()
         for item in record.items:
@@ -63,7 +63,7 @@ def test_a_job_without_attempts_in_its_keys_is_read_and_swept(
     assert spec.format == 2
     first = "shards/000000.tar" if layout == "shards" else "images/00000000.png"
     assert store.head(f"jobs/{job}/{first}") is not None
-    for _, item in repository.iterate_items(spec):
+    for _, item in repository.chunks.items(spec):
         for file in sample_files_of(item):
             assert hashlib.sha256(read_sample_file(store, file)).hexdigest() == file.sha256
     for sample in client.get(f"/jobs/{job}/samples").json()["samples"]:

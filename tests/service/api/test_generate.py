@@ -220,7 +220,7 @@ def test_a_broker_that_is_down_loses_nothing(client: TestClient, repository: Job
     answer = client.post("/generate", json=BODY)
     assert answer.status_code == 202
     assert queue.sent == []
-    assert list(repository.missing_chunks(repository.read_spec(answer.json()["id"]))) == [0, 1, 2, 3]
+    assert list(repository.chunks.missing(repository.read_spec(answer.json()["id"]))) == [0, 1, 2, 3]
 
 
 def test_classes_are_found_by_alias_and_case_and_stored_in_the_cards_order(

@@ -304,7 +304,7 @@ def test_so_does_a_damaged_part_of_a_shard(
     body = {"model": "aerial", "classes": ["water"], "count": 7, "layout": "shards"}
     spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
     finish(repository, spec)
-    record = repository.read_chunk(spec.job, 2)
+    record = repository.chunks.read(spec.job, 2)
     assert record is not None
     assert record.items[1].mask_offset is not None
     data = bytearray(repository.store.get(shard_key(repository.store, spec.job, 2)))

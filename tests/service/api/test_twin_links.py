@@ -150,7 +150,7 @@ def test_a_link_that_was_changed_in_any_part_is_refused_before_the_store_is_aske
 
 
 def test_a_link_expires(client: TestClient, spec: JobSpec, repository: JobRepository, settings: Settings) -> None:
-    [first, *_] = [item for _, item in repository.iterate_items(spec)]
+    [first, *_] = [item for _, item in repository.chunks.items(spec)]
     [image, _] = sample_files_of(first)
     now = int(time.time())
     for expires, status in ((now - 1, 403), (now + 60, 200)):

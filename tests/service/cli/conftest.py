@@ -53,7 +53,7 @@ class InstantWorker:
             self.repository.store.put(mask_key(self.repository.store, job, self.damaged_mask), b"not what was recorded")
         if chunk + 3 < spec.chunks:
             self.send_chunk(job, chunk + 3, priority)
-        if not list(self.repository.missing_chunks(spec)):
+        if not list(self.repository.chunks.missing(spec)):
             self.repository.conclude(spec)
 
     def send_chunks(

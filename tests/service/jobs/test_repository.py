@@ -53,27 +53,27 @@ def test_an_invalid_spec_is_named(repository: JobRepository, spec: JobSpec) -> N
 
 
 def test_missing_chunks_are_those_without_a_record(repository: JobRepository, spec: JobSpec) -> None:
-    assert list(repository.missing_chunks(spec)) == [0, 1, 2]
+    assert list(repository.chunks.missing(spec)) == [0, 1, 2]
     make_chunk(repository, spec, 1)
-    assert list(repository.missing_chunks(spec)) == [0, 2]
+    assert list(repository.chunks.missing(spec)) == [0, 2]
     make_chunk(repository, spec, 2)
     make_chunk(repository, spec, 0)
-    assert list(repository.missing_chunks(spec)) == []
-    assert [chunk for chunk, _ in repository.recorded_chunks(spec.job, start_at=1)] == [1, 2]
+    assert list(repository.chunks.missing(spec)) == []
+    assert [chunk for chunk, _ in repository.chunks.recorded(spec.job, start_at=1)] == [1, 2]
 
 
 def test_a_chunk_is_committed_once(repository: JobRepository, spec: JobSpec) -> None:
     first = make_chunk(repository, spec, 0)
-    assert not repository.write_chunk(first.model_copy(update={"worker": "another"}))
-    assert repository.read_chunk(spec.job, 0) == first
-    assert repository.read_chunk(spec.job, 1) is None
+    assert not repository.chunks.write(first.model_copy(update={"worker": "another"}))
+    assert repository.chunks.read(spec.job, 0) == first
+    assert repository.chunks.read(spec.job, 1) is None
 
 
 def test_items_come_in_order_from_anywhere(repository: JobRepository, spec: JobSpec) -> None:
     for chunk in (2, 0, 1):
         make_chunk(repository, spec, chunk)
     for after in (None, 0, 3, 4, 8, 9):
-        indices = [item.index for _, item in repository.iterate_items(spec, after=after)]
+        indices = [item.index for _, item in repository.chunks.items(spec, after=after)]
         assert indices == list(range(0 if after is None else after + 1, 10))
 
 

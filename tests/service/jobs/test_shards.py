@@ -277,11 +277,11 @@ def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says
     repository = JobRepository(store)
     stopped, whole = packed(spec(), lost=(5,)), packed(spec())
     put_shard(store, whole)
-    assert repository.write_chunk(record(whole))
+    assert repository.chunks.write(record(whole))
     put_shard(store, stopped)
-    assert not repository.write_chunk(record(stopped))
+    assert not repository.chunks.write(record(stopped))
     assert stopped.key != whole.key == keys.job_shard(spec().job, 1, whole.sha256)
-    counted = repository.read_chunk(spec().job, 1)
+    counted = repository.chunks.read(spec().job, 1)
     assert counted == record(whole)
     for shard in (stopped, whole):
         assert store.get(shard.key) == shard.data

@@ -68,7 +68,7 @@ def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lamb
             drawn = (None, None) if number is not None else (confident(seed), 0.9)
             twin = MadeTwin(index, seed, image_file, mask_file, classes, *drawn)
             items.append(twin.store(repository.store, spec.job))
-        repository.write_chunk(
+        repository.chunks.write(
             ChunkRecord(
                 job=spec.job,
                 chunk=chunk,

@@ -62,7 +62,7 @@ def test_a_compiled_forward_makes_the_same_samples_to_rounding_and_the_record_sa
         np.testing.assert_allclose(one, other, atol=1e-4)
     spec = accept(worker, post, count=2, chunk_size=2)
     work(worker, post)
-    record = worker.repository.read_chunk(spec.job, 0)
+    record = worker.repository.chunks.read(spec.job, 0)
     assert record is not None
     assert record.failed == 0
     assert record.build["forward"] == "compiled"

@@ -148,10 +148,10 @@ def test_a_write_that_fails_anywhere_leaves_no_partial_state_and_a_repeat_gives_
             continue
         assert outcome in (ChunkOutcome.RETRY, ChunkOutcome.NOTHING_TO_DO)
         if fail_on.startswith(("images", "masks")):
-            assert worker.repository.read_chunk(spec.job, 0) is None
+            assert worker.repository.chunks.read(spec.job, 0) is None
     store.fail_on = None
     generate_chunk(worker, spec.job, 0)
-    record, summary = worker.repository.read_chunk(spec.job, 0), worker.repository.read_summary(spec.job)
+    record, summary = worker.repository.chunks.read(spec.job, 0), worker.repository.read_summary(spec.job)
     assert record is not None
     assert summary is not None
     assert summary.state is JobState.SUCCEEDED, "the store's failures are not counted as attempts at the chunk"
@@ -176,7 +176,7 @@ def test_a_sample_that_fails_has_its_reason_and_the_job_ends_partial(
     worker = hire(load=lambda folder: BreaksOnce(load_card(folder)))
     spec = accept(worker, post, count=4, chunk_size=4)
     work(worker, post)
-    summary, record = worker.repository.read_summary(spec.job), worker.repository.read_chunk(spec.job, 0)
+    summary, record = worker.repository.read_summary(spec.job), worker.repository.chunks.read(spec.job, 0)
     assert summary is not None
     assert record is not None
     assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 3, 1)
@@ -256,7 +256,7 @@ def test_a_worker_that_lost_its_lease_commits_nothing(hire: Hire, post: Post, re
     worker = hire(load=lambda folder: LosesItsLease(load_card(folder)))
     specs.append(accept(worker, post, count=2, chunk_size=2))
     assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.FENCED
-    assert worker.repository.read_chunk(specs[0].job, 0) is None
+    assert worker.repository.chunks.read(specs[0].job, 0) is None
     assert worker.repository.read_summary(specs[0].job) is None
     assert worker.leases.live(specs[0].job) == {0}, "the other worker's lease stays"
     assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.LEASED
@@ -287,7 +287,7 @@ def test_without_any_redis_a_chunk_is_made_and_the_job_ends_all_the_same(hire: H
     worker = hire(broker_url="redis://127.0.0.1:1/0", chunks_in_flight=1)
     spec = accept(worker, post, count=2, chunk_size=2)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
-    summary, record = worker.repository.read_summary(spec.job), worker.repository.read_chunk(spec.job, 0)
+    summary, record = worker.repository.read_summary(spec.job), worker.repository.chunks.read(spec.job, 0)
     assert summary is not None
     assert summary.state is JobState.SUCCEEDED
     assert record is not None
@@ -348,7 +348,7 @@ def test_a_worker_that_shuts_down_requeues_its_chunk(hire: Hire, post: Post) -> 
     post.waiting.clear()
     assert generate_chunk(workers[0], spec.job, 0) is ChunkOutcome.REQUEUED
     assert list(post.waiting) == post.interactive == [(spec.job, 0)]
-    assert workers[0].repository.read_chunk(spec.job, 0) is None
+    assert workers[0].repository.chunks.read(spec.job, 0) is None
     assert workers[0].leases.live(spec.job) == set()
     assert workers[0].dispatcher.begin_attempt(spec.job, 0) == 1, "a shutdown is no failed attempt"
 
@@ -382,7 +382,7 @@ def test_more_samples_than_the_pipeline_has_slots_are_made_without_growth(hire: 
     worker.pipeline._held["another tenant"] = 254
     spec = accept(worker, post, count=12, chunk_size=12)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
-    record = worker.repository.read_chunk(spec.job, 0)
+    record = worker.repository.chunks.read(spec.job, 0)
     assert record is not None
     assert record.failed == 0
 

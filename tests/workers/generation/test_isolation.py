@@ -47,7 +47,7 @@ def test_deaths_alone_count_for_the_chunk(worker: Worker, redis: Redis) -> None:
     for _ in range(worker.settings.max_chunk_attempts):
         leave_behind(redis, spec, "alone")
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
-    record = worker.repository.read_chunk(spec.job, 0)
+    record = worker.repository.chunks.read(spec.job, 0)
     assert record is not None
     assert "its worker died each time" in (record.items[0].error or "")
 

@@ -88,7 +88,7 @@ class Jobs(RuleBasedStateMachine):
         return ProgressReader(self.setting.repository, self.setting.live_state)
 
     def _recorded(self, model: Model) -> set[int]:
-        return {chunk for chunk, _ in self.setting.repository.recorded_chunks(model.spec.job)}
+        return {chunk for chunk, _ in self.setting.repository.chunks.recorded(model.spec.job)}
 
     @initialize(count=st.integers(1, 2 * CHUNKS))
     def accept_the_first(self, count: int) -> None:

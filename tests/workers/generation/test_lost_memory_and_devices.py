@@ -60,7 +60,7 @@ def test_a_lost_device_ends_the_process_and_the_chunk_is_requeued(
     assert asked == [signal.SIGTERM]
     assert worker.engine.device_lost
     assert post.sent[sent:] == [(spec.job, 0)], "another worker gets it"
-    assert worker.repository.read_chunk(spec.job, 0) is None
+    assert worker.repository.chunks.read(spec.job, 0) is None
 
     other = hire()
     work(other, post)

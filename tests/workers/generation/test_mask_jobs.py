@@ -122,6 +122,6 @@ def test_a_given_mask_that_is_damaged_in_the_store_makes_no_twin(
     summary = worker.repository.read_summary(spec.job)
     assert summary is not None
     assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 2, 1)
-    record = worker.repository.read_chunk(spec.job, 1)
+    record = worker.repository.chunks.read(spec.job, 1)
     assert record is not None
     assert "the job was accepted with" in (record.items[0].error or "")

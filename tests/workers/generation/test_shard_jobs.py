@@ -48,7 +48,7 @@ class NotingStore(FolderStore):
 
 def assert_all_readable(worker: Worker, spec: JobSpec) -> None:
     """Checks that every recorded file is where its record says."""
-    for _, item in worker.repository.iterate_items(spec):
+    for _, item in worker.repository.chunks.items(spec):
         for file in sample_files_of(item):
             assert hashlib.sha256(read_sample_file(worker.repository.store, file)).hexdigest() == file.sha256
 
@@ -71,14 +71,14 @@ def test_both_layouts_give_the_same_files_and_shards_take_one_write_a_chunk(
         f"{kind}s/{chunk:06d}" for chunk in range(3) for kind in ("shard", "chunk")
     ]
 
-    records = list(worker.repository.iterate_chunks(together.job))
+    records = list(worker.repository.chunks.iterate(together.job))
     for record in records:
         data = store.get(shard_key(store, together.job, record.chunk))
         assert record.shard is not None
         assert record.shard.sha256 == hashlib.sha256(data).hexdigest()
         assert record.bytes == record.shard.bytes == len(data)
     hashes = [
-        [(item.image_sha256, item.mask_sha256, item.classes) for _, item in worker.repository.iterate_items(spec)]
+        [(item.image_sha256, item.mask_sha256, item.classes) for _, item in worker.repository.chunks.items(spec)]
         for spec in (apart, together)
     ]
     assert hashes[0] == hashes[1]
@@ -117,7 +117,7 @@ def test_a_shard_that_cannot_be_stored_is_retried_until_it_is(hire: Hire, post: 
     store.fail_on = "shards/"
     for _ in range(worker.settings.max_chunk_attempts + 2):
         assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RETRY
-        assert worker.repository.read_chunk(spec.job, 0) is None
+        assert worker.repository.chunks.read(spec.job, 0) is None
     store.fail_on = None
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     summary = worker.repository.read_summary(spec.job)
@@ -139,7 +139,7 @@ def test_after_a_crash_between_shard_and_record_the_chunk_is_made_again_with_the
     store.fail_on = None
     [key] = [info.key for info in store.list(keys.job_shards_prefix(spec.job))]
     before, data = store.head(key), store.get(key)
-    assert (worker.repository.read_chunk(spec.job, 0) is not None) == (fail_on == "chunks/" and after_success)
+    assert (worker.repository.chunks.read(spec.job, 0) is not None) == (fail_on == "chunks/" and after_success)
     again = hire(store=store)
     assert generate_chunk(again, spec.job, 0) in (ChunkOutcome.RECORDED, ChunkOutcome.NOTHING_TO_DO)
     assert store.head(key) == before
@@ -182,7 +182,7 @@ def test_failed_samples_are_not_in_the_shard(hire: Hire, post: Post, store: Fold
     summary = worker.repository.read_summary(spec.job)
     assert summary is not None
     assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 3, 3)
-    first, second = worker.repository.iterate_chunks(spec.job)
+    first, second = worker.repository.chunks.iterate(spec.job)
     assert first.shard is not None
     assert second.shard is None
     assert second.bytes == 0
@@ -206,7 +206,7 @@ def test_an_attempt_that_lost_a_sample_and_died_does_not_damage_the_next_one(
     store.fail_on = None
     [short] = list(store.list(keys.job_shards_prefix(spec.job)))
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
-    record, summary = worker.repository.read_chunk(spec.job, 0), worker.repository.read_summary(spec.job)
+    record, summary = worker.repository.chunks.read(spec.job, 0), worker.repository.read_summary(spec.job)
     assert record is not None
     assert record.shard is not None
     assert summary is not None
@@ -232,5 +232,5 @@ def test_a_worker_that_lost_its_lease_commits_no_shard(
     worker = hire(load=lambda folder: Robbed(load_card(folder)))
     specs.append(accept(worker, post, count=2, chunk_size=2, **SHARDS))
     assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.FENCED
-    assert worker.repository.read_chunk(specs[0].job, 0) is None
+    assert worker.repository.chunks.read(specs[0].job, 0) is None
     assert worker.repository.read_summary(specs[0].job) is None

@@ -101,7 +101,7 @@ def test_a_sample_that_the_model_refuses_has_its_reason_and_no_other_is_affected
     worker = hire(load=lambda _: Choosy())
     spec = accept(worker, post, count=4, chunk_size=4)
     work(worker, post)
-    record = worker.repository.read_chunk(spec.job, 0)
+    record = worker.repository.chunks.read(spec.job, 0)
     assert record is not None
     assert [item.error for item in record.items] == ["the mask is 9 x 8 px; tiny takes 8 x 8", None, None, None]
 

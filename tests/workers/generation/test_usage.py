@@ -25,7 +25,7 @@ def test_bytes_count_up_with_each_chunk_once_and_end_in_the_store(
     worker.repository.write_spec(spec)
 
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
-    record = worker.repository.read_chunk(spec.job, 0)
+    record = worker.repository.chunks.read(spec.job, 0)
     assert record is not None
     assert record.bytes > 0
     for _ in range(2):

@@ -213,7 +213,7 @@ def test_objects_that_no_record_counts_are_removed_a_day_after_the_end(
     assert garbage_collector(worker, later=LATER).run_once()
     assert {info.key for info in store.list(keys.job_prefix(spec.job))} == counted | {keys.job_swept(spec.job)}
     assert all(
-        store.head(file.key) for _, item in worker.repository.iterate_items(spec) for file in sample_files_of(item)
+        store.head(file.key) for _, item in worker.repository.chunks.items(spec) for file in sample_files_of(item)
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from model_store.card import load_card
 from service.broker import redis_keys
 from service.errors import StoreUnavailable
+from service.jobs.chunk_records import ChunkRecords
 from service.jobs.garbage import remove_strays
 from service.jobs.repairs import Repair
 from service.jobs.repository import JobRepository
@@ -70,7 +71,7 @@ def counts(done: Repair) -> tuple[int, ...]:
 def assert_true(store: ObjectStore, spec: JobSpec, intact: int) -> None:
     """Asserts that all records and the manifest name objects with the recorded bytes."""
     repository = JobRepository(store)
-    items = [item for _, item in repository.iterate_items(spec) if item.error is None]
+    items = [item for _, item in repository.chunks.items(spec) if item.error is None]
     assert len(items) == intact
     for item in items:
         for file in sample_files_of(item):
@@ -85,7 +86,7 @@ def assert_true(store: ObjectStore, spec: JobSpec, intact: int) -> None:
 def damage(store: ObjectStore, spec: JobSpec) -> None:
     """Damages the image of twin 1, and loses the mask of twin 4; with it all of the second shard in a job of shards."""
     if spec.layout == "shards":
-        key, item = shard_key(store, spec.job, 0), next(JobRepository(store).iterate_chunks(spec.job)).items[1]
+        key, item = shard_key(store, spec.job, 0), next(JobRepository(store).chunks.iterate(spec.job)).items[1]
         data = bytearray(store.get(key))
         data[(item.image_offset or 0) + 30] ^= 1
         store.put(key, bytes(data))
@@ -122,14 +123,14 @@ def test_on_another_machine_the_record_says_truthfully_what_was_made_again(
     worker: Worker, post: Post, store: FolderStore, layout: str
 ) -> None:
     spec = made(worker, post, layout=layout, tenant="acme")
-    before = {item.index: item for _, item in worker.repository.iterate_items(spec)}
+    before = {item.index: item for _, item in worker.repository.chunks.items(spec)}
     old_manifest = manifest_key(store, spec.job)
     damage(store, spec)
     done = repair(worker, spec, load_other)
     remade = [1, 4] if layout == "objects" else [1, 3, 4, 5]
     assert (done.replaced, done.restored, done.failed) == (len(remade), 0, 0)
     assert_true(store, spec, 6)
-    for record, item in worker.repository.iterate_items(spec):
+    for record, item in worker.repository.chunks.items(spec):
         assert record.format == 2
         assert record.dtype == "float32"
         assert record.made_on(item).dtype == ("bfloat16" if item.index in remade else "float32")
@@ -264,7 +265,7 @@ def test_two_workers_of_two_makes_at_once_leave_one_truth(worker: Worker, post: 
     for each in (late, other):
         each.maker.close()
     assert_true(store, spec, 6)
-    workers = {item.remade.worker for _, item in worker.repository.iterate_items(spec) if item.remade is not None}
+    workers = {item.remade.worker for _, item in worker.repository.chunks.items(spec) if item.remade is not None}
     assert workers == {"other"}
 
 
@@ -338,7 +339,14 @@ class Sleeping(JobRepository):
         super().__init__(store)
         object.__setattr__(self, "meanwhile", [meanwhile])
 
-    def write_repaired(self, record: Any, replaces: str | None) -> bool:
-        while self.meanwhile:  # type: ignore[attr-defined]
-            self.meanwhile.pop()()  # type: ignore[attr-defined]
-        return super().write_repaired(record, replaces)
+    @property
+    def chunks(self) -> ChunkRecords:
+        sleeping, records = self, super().chunks
+
+        class Records(ChunkRecords):
+            def replace(self, record: Any, replaces: str | None) -> bool:
+                while sleeping.meanwhile:  # type: ignore[attr-defined]
+                    sleeping.meanwhile.pop()()  # type: ignore[attr-defined]
+                return records.replace(record, replaces)
+
+        return Records(self.store)

@@ -92,7 +92,7 @@ def test_every_final_state_sends_a_webhook(worker: Worker, receiver: Receiver, s
     failed = ended(worker, receiver, classes=None, prompt="nan")
     partial = accepted(worker, receiver, count=4)
     generate_chunk(worker, partial.job, 0)
-    worker.repository.write_chunk(_given_up(worker, partial, 1))
+    worker.repository.chunks.write(_given_up(worker, partial, 1))
     assert Sweeper(worker).run_once()
     cancelled = accepted(worker, receiver)
     live_state = LiveState(settings.broker_url)
@@ -110,7 +110,7 @@ def test_every_final_state_sends_a_webhook(worker: Worker, receiver: Receiver, s
 
 
 def _given_up(worker: Worker, spec: JobSpec, chunk: int) -> Any:
-    record = worker.repository.read_chunk(spec.job, 0)
+    record = worker.repository.chunks.read(spec.job, 0)
     assert record is not None
     items = tuple(SampleRecord(index=index, seed=1, error="the test says so") for index in spec.chunk_range(chunk))
     return record.model_copy(update={"chunk": chunk, "items": items})

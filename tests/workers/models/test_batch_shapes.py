@@ -96,7 +96,7 @@ def test_a_worker_measures_if_no_shape_is_set_and_later_workers_use_its_choice(
     assert store.get(info.key) == chosen
     spec = accept(again, post, count=3)
     work(again, post)
-    record = again.repository.read_chunk(spec.job, 0)
+    record = again.repository.chunks.read(spec.job, 0)
     assert record is not None
     assert record.batch_shape[0] == rows
     assert record.shapes == "fixed"
@@ -121,7 +121,7 @@ def test_floating_shapes_run_only_the_used_rows_and_the_record_says_so(
     work(worker, post)
     # three samples of one row each need four rows, not sixteen
     assert max(systems[0].forwards) <= 4
-    record = worker.repository.read_chunk(spec.job, 0)
+    record = worker.repository.chunks.read(spec.job, 0)
     assert record is not None
     assert record.shapes == "floating"
     assert manifest_entry(spec, record, record.items[0])["shapes"] == "floating"

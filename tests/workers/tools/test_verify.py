@@ -60,7 +60,7 @@ def findings_of(
 
 def rewrite(worker: Worker, spec: JobSpec, chunk: int = 0, item: dict[str, Any] | None = None, **changes: Any) -> None:
     """Changes a record in the store; ``item`` changes its first item, ``build`` updates the recorded build."""
-    record = worker.repository.read_chunk(spec.job, chunk)
+    record = worker.repository.chunks.read(spec.job, chunk)
     assert record is not None
     if item is not None:
         changes["items"] = (record.items[0].model_copy(update=item), *record.items[1:])
@@ -124,7 +124,7 @@ def test_damage_in_a_shard_is_reported_per_file(
     worker: Worker, post: Post, settings: Settings, store: FolderStore
 ) -> None:
     spec = made(worker, post, count=4, chunk_size=2, layout="shards")
-    record = worker.repository.read_chunk(spec.job, 0)
+    record = worker.repository.chunks.read(spec.job, 0)
     assert record is not None
     assert record.items[1].mask_offset is not None
     key, at = shard_key(store, spec.job, 0), record.items[1].mask_offset
@@ -227,7 +227,7 @@ def test_floating_shapes_are_not_reproducible(worker: Worker, post: Post, settin
 
 def test_records_without_a_forward_mode_are_eager(worker: Worker, post: Post, settings: Settings) -> None:
     spec = made(worker, post, count=1)
-    record = worker.repository.read_chunk(spec.job, 0)
+    record = worker.repository.chunks.read(spec.job, 0)
     assert record is not None
     old = record.model_copy(
         update={"build": {name: value for name, value in record.build.items() if name != "forward"}}
