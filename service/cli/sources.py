@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from service.datasets.reading.report import ReadReport
     from service.datasets.writing.skipped import SkippedGroup
 
-READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins")
+READ_FORMATS = (
+    "folders", "coco", "datumaro", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins",
+)  # fmt: skip
 """The formats of ``service.datasets.reading.opening``, repeated so that ``--help`` need not import it."""
 _ARCHIVE_SUFFIXES = (
     ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar",

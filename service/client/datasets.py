@@ -62,8 +62,8 @@ def upload_dataset(
         tiles = client.upload_dataset("tiles", "my_tiles/", wait=True)
         print(tiles.id, tiles.info.items, "items")
 
-    A folder is packed into a temporary tar first, without hidden files. ``format``: folders, coco, voc, cityscapes,
-    yolo, huggingface or webdataset; detected if left out. ``split_map``: new names of its splits, such as
+    A folder is packed into a temporary tar first, without hidden files. ``format``: folders, coco, datumaro, voc,
+    cityscapes, yolo, huggingface or webdataset; detected if left out. ``split_map``: new names of its splits, such as
     ``{"fold1": "train", "fold2": "val"}``; "default" stands for items without one. ``idempotency_key``: calls with the
     same key and files return the same version, so that a restarted script finds it. ``wait``: wait until it has
     been checked, with a bar if ``progress``.

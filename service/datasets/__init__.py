@@ -10,7 +10,7 @@
     statistics          class frequencies, co-occurrence, sizes and positions
     statistics_values   the values of these statistics
     statistics_chart    the same as one image
-    reading             folders, COCO, Pascal VOC, Cityscapes, YOLO-seg, Hugging Face, WebDataset, twins, and archives
+    reading             folders, COCO, Datumaro, VOC, Cityscapes, YOLO-seg, Hugging Face, WebDataset, twins, archives
     writing             the same formats written, but for twins
     stored              datasets in the object store
     matching            the classes of several datasets as one list

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,3 +68,18 @@ class FillBudget:
                 f"with it, the image's objects are drawn on more than {self._most} pixels; cut the image into tiles, "
                 "or leave out objects that cover it again and again"
             )
+
+
+def union(patches: Sequence[Patch], budget: FillBudget) -> Patch:
+    """The pixels of all patches as one. Raises ValueError beyond the ``budget``."""
+    filled = [patch for patch in patches if patch.mask.size]
+    if len(filled) < 2:
+        return filled[0] if filled else EMPTY
+    top, left = min(patch.top for patch in filled), min(patch.left for patch in filled)
+    bottom = max(patch.top + patch.mask.shape[0] for patch in filled)
+    right = max(patch.left + patch.mask.shape[1] for patch in filled)
+    budget.spend((bottom - top) * (right - left))
+    mask = np.zeros((bottom - top, right - left), dtype=bool)
+    for patch in filled:
+        mask[Patch(patch.top - top, patch.left - left, patch.mask).box] |= patch.mask
+    return Patch(top, left, mask)

@@ -3,8 +3,9 @@
 unpacking     zip and tar archives, unpacked safely; archive_bounds: their directories and headers
 opening       format detection: a folder -> a source of entries
 entry         the entries that a source yields, and its interface
-coco, cityscapes, folders, huggingface, twins, voc, webdataset, yolo    one source each
-coco_files, yolo_files    the files of these two: which are read, and what they name
+coco, cityscapes, datumaro, folders, huggingface, twins, voc, webdataset, yolo    one source each
+coco_files, datumaro_files, yolo_files    the files of these: which are read, and what they name
+coco_shapes   polygons and run-length encodings -> pixels
 folder_layouts    folders of images and masks; pairing: images with their masks; object_files: pictures of instances
 unknown       what is in a folder of no known format
 shards        tar shards, read without unpacking; parquet_rows: Parquet, a few rows at a time

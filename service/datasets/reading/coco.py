@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from service.datasets.classes import IGNORE, ClassList
-from service.datasets.filling import fill_coco
 from service.datasets.patches import FillBudget, Patch
 from service.datasets.reading.coco_files import coco_files, coco_id, load_coco, read_categories, with_outlines
+from service.datasets.reading.coco_shapes import check_sides, polygon_pixels, rle_pixels
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
 from service.datasets.reading.locating import Locator
 from service.datasets.reading.painting import PaintedObject, paint
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import relative
-from service.datasets.rle import RleInvalid, as_runs, decode
+from service.datasets.rle import RleInvalid
 from service.datasets.splits import canonical_split, known_split
 from service.errors import InvalidDataset
-
-_MAX_DISTANCE = 3.0
-"""The maximum distance of a polygon's corner, in image sides; farther corners are mistakes, and costly to fill."""
 
 
 class CocoSource:
@@ -148,14 +142,7 @@ class CocoSource:
         self, annotations: Sequence[dict[str, Any]], listed: Sequence[tuple[Any, Any]], width: int, height: int
     ) -> Annotation:
         for sides in listed if annotations else ():
-            stated = [_number(side) for side in sides]
-            if any(side not in (None, real) for side, real in zip(stated, (width, height), strict=True)):
-                turned = " If EXIF data rotate it, save it rotated, without them" if stated == [height, width] else ""
-                raise EntryFault(
-                    "size_differs",
-                    f"the file is {width} x {height} px, but listed with {sides[0]} x {sides[1]}: its annotations are "
-                    f"of another size; list it with its own size, and scale them.{turned}",
-                )
+            check_sides(sides, width, height)
         budget = FillBudget()
         painted = (self._object(annotation, height, width, budget) for annotation in annotations)
         return paint(painted, height, width, self._background)
@@ -184,26 +171,10 @@ class CocoSource:
 
 def _pixels(segmentation: Any, height: int, width: int, budget: FillBudget) -> Patch:
     if isinstance(segmentation, dict):
-        if segmentation.get("size") != [height, width]:
-            raise RleInvalid(f"its size is {str(segmentation.get('size'))[:40]}, its image's [{height}, {width}]")
-        return decode(as_runs(segmentation.get("counts")), height, width, budget)
+        return rle_pixels(segmentation, height, width, budget)
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError("it has no segmentation; a box alone is not a mask")
-    return fill_coco([_polygon(part, height, width) for part in segmentation], height, width, budget)
-
-
-def _polygon(part: Any, height: int, width: int) -> np.ndarray:
-    if isinstance(part, (int, float)):
-        raise ValueError("its segmentation is one flat list of numbers; write a list of polygons: [[x1, y1, x2, ...]]")
-    if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
-        found = f"{len(part)} numbers" if isinstance(part, list) else f"{str(part)[:40]!r}"
-        raise ValueError(f"a polygon must be a list of at least 3 corners: x1, y1, x2, y2, ..., not {found}")
-    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in part):
-        raise ValueError("a polygon's corners must be finite numbers")
-    points = np.array(part, dtype=np.float64).reshape(-1, 2)
-    if (np.abs(points) > _MAX_DISTANCE * np.array([width, height]) + 16).any():
-        raise ValueError(f"a corner lies far outside of the {width} x {height} px of its image")
-    return points
+    return polygon_pixels(segmentation, height, width, budget)
 
 
 def _split_of(path: Path) -> str | None:
@@ -213,11 +184,3 @@ def _split_of(path: Path) -> str | None:
         return name
     named = {split for part in (name, *re.split(r"[-_. ]", name)) if (split := known_split(part))}
     return named.pop() if len(named) == 1 else known_split(path.parent.name)
-
-
-def _number(value: Any) -> float | None:
-    """A side in pixels, which some tools write as 64.0 or "64"; None if it is not stated."""
-    try:
-        return None if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None

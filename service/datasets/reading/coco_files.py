@@ -90,10 +90,15 @@ def read_categories(files: list[Path]) -> CocoCategories:
     used: set[Any] = set()
     for path in files:
         data = load_coco(path)
-        tables[path], groups[path] = _categories(data, path.name), _groups(data["categories"])
+        tables[path], groups[path] = _categories(data, path.name), grouping_ids(data["categories"])
         used |= {coco_id(entry.get("category_id")) for entry in data["annotations"] if isinstance(entry, dict)}
     for path, table in tables.items():
         table.real = [entry for entry in table.real if entry[0] not in groups[path] - used]
+    return shared_categories(tables)
+
+
+def shared_categories(tables: Mapping[Path, CocoCategories]) -> CocoCategories:
+    """The categories of all files. Raises InvalidDataset, naming two files whose categories differ."""
     first, *rest = tables
     if other := next((path for path in rest if tables[path] != tables[first]), None):
         named = [f"{path.parent.name}/{path.name} lists {_listed(tables[path])}" for path in (first, other)]
@@ -148,7 +153,7 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _groups(categories: Iterable[Mapping[str, Any]]) -> set[Any]:
+def grouping_ids(categories: Iterable[Mapping[str, Any]]) -> set[Any]:
     """The ids of the categories that only group others, such as the first one of every Roboflow export."""
     entries = list(categories)
     return {

@@ -9,6 +9,8 @@ from service.datasets.classes import ClassList
 from service.datasets.reading.cityscapes import CityscapesSource, image_root
 from service.datasets.reading.coco import CocoSource
 from service.datasets.reading.coco_files import coco_files
+from service.datasets.reading.datumaro import DatumaroSource
+from service.datasets.reading.datumaro_files import datumaro_files
 from service.datasets.reading.entry import DatasetSource
 from service.datasets.reading.faults import named_faults
 from service.datasets.reading.folder_layouts import folder_pairs, single_folders
@@ -24,7 +26,9 @@ from service.datasets.reading.yolo import YoloSource
 from service.datasets.reading.yolo_files import named_yaml, text_labelled, yaml_file
 from service.errors import InvalidDataset
 
-READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins")
+READ_FORMATS = (
+    "folders", "coco", "datumaro", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins",
+)  # fmt: skip
 
 
 def detect_format(root: Path) -> str | None:
@@ -37,6 +41,8 @@ def detect_format(root: Path) -> str | None:
         return "twins"
     if yaml_file(root) is not None:
         return "yolo"
+    if datumaro_files(root):
+        return "datumaro"
     if coco_files(root):
         return "coco"
     if named_yaml(root) is not None or (text_labelled(root) and not (root / "masks").is_dir()):
@@ -72,6 +78,7 @@ def _open(root: Path, format: str | None, classes: ClassList | None, encoding: M
         return FoldersSource(root, classes, encoding)
     sources: dict[str | None, Callable[[Path, ClassList | None], DatasetSource]] = {
         "coco": CocoSource,
+        "datumaro": DatumaroSource,
         "voc": VocSource,
         "cityscapes": CityscapesSource,
         "yolo": YoloSource,

@@ -13,11 +13,15 @@ from service.datasets.reading.entry import Annotation
 
 @dataclass(frozen=True)
 class PaintedObject:
-    """An object: its pixels, its class index, and whether it is a single object and not a crowd."""
+    """An object: its pixels, its class index, and whether it is a single object and not a crowd.
+
+    Objects of a higher ``z_order`` cover those of a lower one.
+    """
 
     pixels: Patch
     label: int
     single: bool = True
+    z_order: float = 0
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class _Packed:
     bits: np.ndarray
     label: int
     single: bool
+    z_order: float
 
     def patch(self) -> Patch:
         count = self.shape[0] * self.shape[1]
@@ -39,7 +44,7 @@ class _Packed:
 
 
 def paint(painted: Iterable[PaintedObject], height: int, width: int, background: int) -> Annotation:
-    """Objects painted as class indices on ``background``, the larger ones first, so that smaller ones stay on top.
+    """Objects painted as class indices on ``background``, by their ``z_order``, and the larger ones of it first.
 
     Objects are consumed one at a time; only the bounding box of each is stored until all are known.
     """
@@ -48,7 +53,7 @@ def paint(painted: Iterable[PaintedObject], height: int, width: int, background:
     instances = np.zeros((height, width), dtype=np.int32)
     covered = np.zeros((height, width), dtype=bool)
     overlap = 0
-    for number, one in enumerate(sorted(objects, key=lambda packed: -packed.area), start=1):
+    for number, one in enumerate(sorted(objects, key=lambda packed: (packed.z_order, -packed.area)), start=1):
         patch = one.patch()
         box, mask = patch.box, patch.mask
         overlap += int(np.count_nonzero(mask & covered[box]))
@@ -64,5 +69,5 @@ def _packed(one: PaintedObject) -> _Packed | None:
     if patch is None:
         return None
     height, width = patch.mask.shape
-    area = int(np.count_nonzero(patch.mask))
-    return _Packed(area, patch.top, patch.left, (height, width), np.packbits(patch.mask), one.label, one.single)
+    area, bits = int(np.count_nonzero(patch.mask)), np.packbits(patch.mask)
+    return _Packed(area, patch.top, patch.left, (height, width), bits, one.label, one.single, one.z_order)

@@ -12,8 +12,8 @@ from service.datasets.reading.folder_layouts import IMAGE_FOLDERS, MASK_FOLDERS
 from service.datasets.reading.tree import is_hidden, visible
 
 _FORMATS = (
-    "folders (images/ and masks/), coco (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), cityscapes "
-    "(leftImg8bit/ and gtFine/), yolo (data.yaml), huggingface (data/train-00000.parquet), webdataset "
+    "folders (images/ and masks/), coco and datumaro (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), "
+    "cityscapes (leftImg8bit/ and gtFine/), yolo (data.yaml), huggingface (data/train-00000.parquet), webdataset "
     "(train-000000.tar), twins (images/ and manifest.jsonl, as 'twinset generate' writes them)"
 )
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
@@ -65,7 +65,6 @@ _REMEDIES: tuple[tuple[Callable[[Path], bool], str], ...] = (
     (_has("gtFine"), "there are masks without images: export again with images, which are in leftImg8bit/"),
     (_has("annotations.xml"), "annotations.xml is CVAT's own format: export as 'COCO 1.0' or 'Segmentation mask 1.1'"),
     (_has("obj.names", "obj.data"), "YOLO 1.1 has boxes alone: export as 'Ultralytics YOLO Segmentation'"),
-    (_says("annotations/*.json", "items", "categories"), "this is Datumaro's own format: export it as COCO"),
     (_says("*.json", "shapes", "imagePath"), "these are labelme's own files: convert them to COCO or Pascal VOC"),
     (_says("*.json", "classes", "projectType"), "this is Supervisely's own format: export it as COCO or Pascal VOC"),
     (_images_alone, f"there are images without masks: put the masks into {MASK_FOLDERS[0]}/, with the images' names"),

@@ -32,6 +32,7 @@ from service.datasets.reading.unpacking import UnpackLimits, unpack
 from service.datasets.statistics import StatisticsCollector
 from service.errors import TwinsetError
 from tests.service.datasets.scenes import SCENE_CLASSES, export, scenes
+from tests.service.datasets.test_datumaro import ALL, box, dataset, item, mask, polygon, tag
 
 COUNT = int(os.environ.get("FUZZ_DATASETS", "150"))
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
@@ -49,7 +50,7 @@ VALUES = [None, [], {}, [[]], [[[]]], *NUMBERS, *TEXTS]
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Files]:
-    """A small dataset in each format, COCO twice: with outlines and with run-length encodings."""
+    """A small dataset in each format, COCO twice: with outlines and with run-length encodings; and Datumaro's."""
     found = []
     for format in (*FORMATS, "coco"):
         folder = tmp_path_factory.mktemp(format)
@@ -57,7 +58,9 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Files]:
         export(scenes(4), SCENE_CLASSES, folder / "set", format=format, **(options if format == "coco" else {}))
         root = folder / "set"
         found.append({p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()})
-    return found
+    written = [mask(group=1), box(group=1), polygon(label=1, z_order=2)], [mask(ALL, 1), tag()]
+    root = dataset(tmp_path_factory.mktemp("datumaro"), *(item(f"{n}", *some) for n, some in enumerate(written)))
+    return [*found, {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}]
 
 
 def flip(data: bytes, rng: random.Random) -> bytes:

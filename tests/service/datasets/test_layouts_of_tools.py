@@ -160,10 +160,6 @@ def test_cityscapes_as_cvat_and_datumaro_write_it(tmp_path: Path) -> None:
         ({"gtFine/val/a.png": b"", "label_colors.txt": ""}, "which are in leftImg8bit/"),
         ({"annotations.xml": "<annotations/>", "images/a.png": b""}, "CVAT's own format: export as 'COCO 1.0'"),
         ({"obj.names": "cell", "obj.data": "", "obj_train_data/a.txt": ""}, "YOLO 1.1 has boxes alone"),
-        (
-            {"annotations/default.json": json.dumps({"info": {}, "categories": {}, "items": []}), "x": ""},
-            "Datumaro's own format: export it as COCO",
-        ),
         ({"a.json": json.dumps({"shapes": [], "imagePath": "a.png"}), "a.png": b""}, "labelme's own files"),
         ({"images/a.png": b"", "readme.md": ""}, "images without masks: put the masks into masks/"),
         ({"slides.zip": b"PK", "read.me": ""}, "[Uu]npack slides.zip, and give what is in it"),
