@@ -14,6 +14,9 @@ Jobs and their chunks (the first three also serve a run, as chunk 0):
                                             "{chunk}:error" -> why the last one failed;
                                             "{chunk}:begun" -> "alone" or "beside others", until it
                                             has ended
+    twinset:unable:{job}           hash     "worker:{name}": when it said that it cannot use the     7 days, or the end
+                                            job's model; "chunk:{chunk}": since when it waits for
+                                            another worker
     twinset:throughput:{job}       hash     "recorded": samples in records; "c{chunk}": samples'     1 day, or the end
                                             worth of steps done in a chunk under way; "base",
                                             "mid": "{unix time} {samples' worth}", for the rate
@@ -44,6 +47,7 @@ Work that waits (:mod:`service.broker.fair_queue`):
 
 Processes:
 
+    twinset:workers                zset     worker -> until when it surely runs (s)                  no end
     twinset:leader:{task}          string   token of the one worker that runs a periodic task        its TTL, renewed
 
 Queues are lists with the names in :mod:`service.broker.queues` (``generate``, ``generate-interactive``) and
@@ -95,6 +99,11 @@ def sent(job: str) -> str:
 def attempts(job: str) -> str:
     """The attempts at a job's chunks, and why they failed."""
     return f"twinset:attempts:{job}"
+
+
+def unable(job: str) -> str:
+    """The workers that cannot use a job's model."""
+    return f"twinset:unable:{job}"
 
 
 def throughput(job: str) -> str:
@@ -165,6 +174,11 @@ def waiting(queue: str, tenant: str) -> str:
 def fair_queue(group: QueueGroupName) -> str:
     """The tenants that have work waiting, by when they were served last."""
     return f"twinset:fair-queue:{group}"
+
+
+def workers() -> str:
+    """The workers that run."""
+    return "twinset:workers"
 
 
 def leader(task: LeaderTask) -> str:

@@ -6,6 +6,7 @@ chunk        one delivery of a chunk: claim, samples, record
 claims       a worker's claim on a chunk: lease, start mark, attempt, heartbeat, commit
 start_marks  the mark in the store that a worker has begun with a job
 dispatch     sends chunks, few of a job at once, and counts attempts
+fleet        the workers that run, and which of them cannot use a job's model
 progress     publishes a job's progress and rate
 completion   what follows a record: the next chunk, or the job's end
 sweeper      requeues lost chunks and ends jobs that no worker ended

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from model_store.text import TextEncoderMissing
 from service.errors import CardError, StoreError, UnknownJob, UnknownModel, WeightsError
 from service.jobs.sample_item import MadeTwin
 from service.jobs.shards import Shard, pack_shard, put_shard
@@ -25,6 +26,7 @@ from workers.generation.claims import (
     JobCancelled,
     LeasedElsewhere,
     LeaseLost,
+    LeftToAnother,
     Released,
     ShuttingDown,
 )
@@ -36,6 +38,9 @@ from workers.models.loaded_model import LoadedModel, build_versions
 
 logger = logging.getLogger(__name__)
 _POLL_INTERVAL_S = 0.25
+_PAUSE_BEFORE_ANOTHER_S = 1.0
+_MODEL_UNUSABLE = (UnknownModel, CardError, WeightsError, TextEncoderMissing, ImportError)
+"""Errors of this worker with the job's model. Another worker may have other files, another version, or more memory."""
 
 
 class ChunkOutcome(StrEnum):
@@ -47,6 +52,7 @@ class ChunkOutcome(StrEnum):
     CANCELLED = "job cancelled"
     FENCED = "lease lost to another worker"
     REQUEUED = "requeued at shutdown"
+    LEFT_TO_ANOTHER = "left to another worker"
     RETRY = "failed, to be retried"
     FAILED = "failed for good"
 
@@ -101,6 +107,8 @@ def _claim(worker: Worker, spec: JobSpec, chunk: int, *, alone: bool) -> tuple[C
         return ChunkOutcome.FENCED, ""
     except ShuttingDown:
         return ChunkOutcome.REQUEUED, ""
+    except LeftToAnother as why:
+        return ChunkOutcome.LEFT_TO_ANOTHER, f"this one cannot make it: {why}"
     except JobCancelled:
         worker.completion.end_if_cancelled(spec)
         return ChunkOutcome.CANCELLED, ""
@@ -147,9 +155,13 @@ class Attempt:
         except StoreError:
             claim.cancel_attempt()
             raise
-        except (UnknownModel, CardError, WeightsError) as error:
-            # another attempt would fail the same way
-            return self._record_failure(error.detail)
+        except _MODEL_UNUSABLE as error:
+            # another attempt of this worker would fail the same way
+            if self.worker.fleet.may_leave_to_another(self.spec.job, self.chunk):
+                # the other one gets the time to take it
+                self.worker.closed.wait(_PAUSE_BEFORE_ANOTHER_S)
+                raise LeftToAnother(str(error)) from error
+            return self._record_failure(str(error))
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             logger.exception("job=%s chunk=%d attempt %d failed", self.spec.job, self.chunk, claim.attempt)

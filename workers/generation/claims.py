@@ -13,8 +13,9 @@ Crash safety depends on the order of the store's and Redis's operations, which i
 3. The attempt is counted before the work, so that a chunk which kills its worker is counted too.
 4. At the commit the lease is confirmed, then the record is written, then the lease is released, and only then is
    progress published. The caller sends the job's next chunk last.
-5. A claim that ends without a record takes the attempt back if the chunk was not at fault. At shutdown the lease is
-   released before the chunk is sent again, so that the next worker does not find it leased.
+5. A claim that ends without a record takes the attempt back if the chunk was not at fault. At shutdown, and when it is
+   left to another worker, the lease is released before the chunk is sent again, so that the next worker does not find
+   it leased.
 
 Below are the parts: :mod:`workers.runtime.leases` and :mod:`~workers.runtime.lease_renewal`,
 :mod:`workers.generation.start_marks`, :mod:`~workers.generation.dispatch` and :mod:`~workers.generation.progress`.
@@ -62,6 +63,10 @@ class ShuttingDown(Released):
     """The worker's grace time is over; the chunk is requeued as the claim ends."""
 
 
+class LeftToAnother(Released):
+    """This worker cannot make the chunk and another may; the chunk is requeued as the claim ends."""
+
+
 class CommitResult(Enum):
     """The result of a commit."""
 
@@ -105,7 +110,7 @@ class Claims:
                     yield claim
                 except Released as reason:
                     claim.cancel_attempt()
-                    if isinstance(reason, ShuttingDown):
+                    if isinstance(reason, ShuttingDown | LeftToAnother):
                         self.renewer.release(renewed)
                         self.dispatcher.send(spec, chunk)
                     raise

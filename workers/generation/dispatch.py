@@ -135,7 +135,10 @@ class ChunkDispatcher:
     def forget(self, job: str) -> None:
         """Deletes the state of a job that has ended."""
         self._ask(
-            lambda: self._redis.delete(redis_keys.next_chunk(job), redis_keys.sent(job), redis_keys.attempts(job)), None
+            lambda: self._redis.delete(
+                redis_keys.next_chunk(job), redis_keys.sent(job), redis_keys.attempts(job), redis_keys.unable(job)
+            ),
+            None,
         )
 
     def _ask(self, question: Callable[[], Answer], default: Answer) -> Answer:

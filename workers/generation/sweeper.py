@@ -70,6 +70,7 @@ class Sweeper(PeriodicTask):
 
     def run_once(self) -> bool:
         """Sweeps once; False if another worker leads. Raises RedisError if Redis fails."""
+        self.worker.fleet.announce()
         if not self._leader_lock.acquire():
             return False
         self.worker.dispatcher.replace_lost_messages()

@@ -22,6 +22,7 @@ from workers.engine import Engine
 from workers.generation.claims import Claims
 from workers.generation.completion import JobCompletion
 from workers.generation.dispatch import ChunkDispatcher
+from workers.generation.fleet import Fleet
 from workers.generation.inputs import JobInputs
 from workers.generation.isolation import Isolation
 from workers.generation.metrics import watch
@@ -48,6 +49,7 @@ class Worker:
     slots: ProcessSlots
     claims: Claims
     isolation: Isolation
+    fleet: Fleet
     completion: JobCompletion
     inputs: JobInputs
     models: ModelCache
@@ -61,6 +63,7 @@ class Worker:
     def close(self) -> None:
         """Stops the engine and the pipeline and closes connections. Call it when no task runs any more."""
         self.closed.set()
+        self.fleet.leave()
         self.claims.close()
         self.engine.stop()
         self.pipeline.close()
@@ -86,6 +89,7 @@ def open_worker(
     dispatcher = ChunkDispatcher(redis, queue or JobQueue(settings), settings.chunks_in_flight)
     progress = ProgressPublisher(redis, live_state)
     shutdown = Shutdown(grace_s)
+    name = f"{platform.node() or 'worker'}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     engine = Engine(cpu_threads=cpu_threads, on_device_lost=_end_process)
     return Worker(
         settings=settings,
@@ -105,13 +109,14 @@ def open_worker(
             shutdown=shutdown,
         ),
         isolation=Isolation(redis, leases, shutdown),
+        fleet=Fleet(redis, name, settings.sweep_interval_s),
         completion=JobCompletion(repository, leases, dispatcher, progress),
         inputs=JobInputs(store),
         models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load, on_loaded=watch),
         engine=engine,
         pipeline=Pipeline(engine, store),
         redis=redis,
-        name=f"{platform.node() or 'worker'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        name=name,
         shutdown=shutdown,
     )
 

@@ -22,7 +22,8 @@ import torch
 from model_store.card import CardInvalid
 from model_store.interface import WeightsInvalid
 from model_store.loading import choose_device, choose_dtype, load_system
-from service.errors import CardError, WeightsError
+from model_store.text import TextEncoderMissing
+from service.errors import CardError, UnknownModel, WeightsError
 from service.settings import Settings
 from service.store.base import ObjectStore
 from workers.engine import EngineModel
@@ -36,8 +37,11 @@ from workers.models.loaded_model import LoadedModel, build_versions, machine_typ
 __all__ = ["Load", "LoadedModel", "ModelCache", "build_versions"]
 
 logger = logging.getLogger(__name__)
+_LASTING = (UnknownModel, CardError, WeightsError, TextEncoderMissing, ImportError)
 WAIT_TIMEOUT_S = 10.0
 _POLL_INTERVAL_S = 0.25
+_FAILURE_HOLDS_S = 10.0
+"""A model that could not be loaded is loaded again after so long, not for each chunk that asks for it."""
 
 
 class ModelCache:
@@ -66,6 +70,7 @@ class ModelCache:
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._uses: dict[str, int] = {}
         self._loading: dict[str, Future[LoadedModel]] = {}
+        self._failed: dict[str, tuple[Future[LoadedModel], float]] = {}
         self._waiting: OrderedDict[str, float] = OrderedDict()
         self._changed = threading.Condition()
         self._loader = ThreadPoolExecutor(1, "load")
@@ -108,12 +113,12 @@ class ModelCache:
                     self._loaded.move_to_end(model)
                     self._uses[model] = self._uses.get(model, 0) + 1
                     return self._loaded[model]
-                loading = None if model in self._loaded else self._loading.get(model)
+                loading = None if model in self._loaded else self._loading.get(model) or self._failure(model)
                 if loading is None and model not in self._loaded:
                     loading = self._loading[model] = self._loader.submit(
                         run_in_own_thread, self.cpu_threads, partial(self._prepare, model)
                     )
-                    loading.add_done_callback(lambda _: self._end_loading(model))
+                    loading.add_done_callback(partial(self._end_loading, model))
                 if loading is None:
                     self._changed.wait(_POLL_INTERVAL_S)
             if loading is not None:
@@ -123,10 +128,20 @@ class ModelCache:
                     loading.result()
             while_waiting()
 
-    def _end_loading(self, model: str) -> None:
+    def _end_loading(self, model: str, ended: Future[LoadedModel]) -> None:
         with self._changed:
             self._loading.pop(model, None)
+            if isinstance(ended.exception(), _LASTING):
+                self._failed[model] = ended, time.monotonic()
             self._changed.notify_all()
+
+    def _failure(self, model: str) -> Future[LoadedModel] | None:
+        """The loading of the model that failed a moment ago, if it did for a reason that lasts."""
+        ended, at = self._failed.get(model, (None, 0.0))
+        if ended is not None and time.monotonic() - at > _FAILURE_HOLDS_S:
+            del self._failed[model]
+            return None
+        return ended
 
     def _must_yield(self, model: str) -> bool:
         """Whether another model has waited too long for the memory that this one holds."""
