@@ -2,7 +2,8 @@
 
 A worker announces itself as long as it runs (its sweeper does, at each sweep). One that cannot use a job's model,
 because a file of its own is damaged, its version is older or its memory too small, leaves the chunk to a worker that
-may; where there is none, the chunk fails at once. The keys are :func:`~service.broker.redis_keys.workers` and ``unable``.
+may; where there is none, the chunk fails at once. The keys are :func:`~service.broker.redis_keys.workers` and
+``unable``.
 """
 
 from __future__ import annotations
