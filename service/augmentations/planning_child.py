@@ -6,6 +6,7 @@ import json
 from typing import Any, cast
 
 from model_store.card import parse_card
+from service.augmentations.joining import join_note
 from service.augmentations.plan_chart import draw_plan, examples
 from service.augmentations.plan_report import report
 from service.augmentations.request import AugmentationRequest
@@ -36,6 +37,8 @@ def main(channel: Channel) -> None:
         faults,
     )
     shares = report(planned.plan)
+    if note := join_note(planned.work.dataset, planned.dataset.classes, planned.card, planned.parameters.match):
+        shares = shares.model_copy(update={"notes": (*shares.notes, note)})
     title = f"{planned.work.dataset}, extended by {planned.work.model}"
     picture = draw_plan(shares, examples(planned.plan), planned.card.classes, title=title)
     result = {

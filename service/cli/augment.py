@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.export import WRITTEN_FORMATS, named_shares, shares_option
+from service.cli.export import WRITTEN_FORMATS, check_dropped, class_options, named_shares, shares_option
 from service.cli.numbers import FiniteFloat
 from service.cli.sources import exit_if_left_out, split_map_option
 from service.cli.stored_datasets import open_client, print_import_faults, upload_and_wait
@@ -38,6 +38,16 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
     return given
 
 
+def _class_map(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str | None]:
+    names: dict[str, str | None] = {}
+    for text in texts:
+        ours, equals, theirs = (part.strip() for part in text.rpartition("="))
+        if not equals or not ours:
+            raise click.BadParameter(f"{text!r} is not of the form A=B", ctx, parameter)
+        names[ours] = theirs or None
+    return names
+
+
 @click.command()
 @click.argument("source", metavar="DATASET")
 @click.option("--model", required=True, help="NAME, or NAME@VERSION; 'twinset models list' shows them.")
@@ -54,6 +64,14 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
     "--balance-by",
     type=click.Choice(["pixels", "images"]),
     help="Shares of pixels, or of images with the class.  [default: pixels]",
+)
+@click.option(
+    "--class-map",
+    multiple=True,
+    callback=_class_map,
+    metavar="A=B",
+    help="The model's class B for the dataset's class A; A= gives its pixels to the classes around them. May be "
+    "repeated.  [default: by name]",
 )
 @click.option(
     "--transforms", metavar="flip,scale,...", help="Transforms of the real masks.  [default: a standard selection]"
@@ -91,6 +109,7 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
     type=click.Choice(WRITTEN_FORMATS),
     help="Format of the result.",
 )
+@class_options
 @shares_option
 @split_map_option
 @click.option("--only-twins", is_flag=True, help="Leave out the real items.")
@@ -132,15 +151,19 @@ def augment(
         from service.cli.atomic_output import require_download_folder
 
         require_download_folder(target)
+    from service.cli.augment_export import export_options
     from service.cli.augment_output import print_dataset, print_summary, show_plan
 
     path = Path(source)
+    check_dropped(options["keep"], options["dropped"])
     _check_splits(options, local=path.exists())
     request = _request(options)
     with _client(url, data_dir, path.exists()) as client:
         dataset, left_out = _dataset(client, source, path, options["split_map"])
         plan: PlanInfo = client.augment(dataset=dataset, dry_run=True, **request)
         show_plan(plan, chart)
+        model = str(plan.model_dump()["model"])
+        changes = export_options(client, dataset, model, request.get("class_map") or {}, options)
         if dry_run or target is None:
             exit_if_left_out(left_out)
             return
@@ -153,8 +176,8 @@ def augment(
         export = augmentation.export(
             format=options["wanted"],
             with_dataset=not options["only_twins"],
-            **({"splits": options["splits"]} if options["splits"] else {}),
-            title=f"{plan.model_dump()['dataset']}, extended by {plan.model_dump()['model']}",
+            **changes,
+            title=f"{plan.model_dump()['dataset']}, extended by {model}",
         ).wait()
         export.download(target)
         left_out += print_dataset(export.info, target)
@@ -241,6 +264,8 @@ def _request(options: dict[str, Any]) -> dict[str, Any]:
             request[name] = options[name]
     if options["prompt"]:
         request["prompt"] = options["prompt"][0] if len(options["prompt"]) == 1 else list(options["prompt"])
+    if options["class_map"]:
+        request["class_map"] = {**(request.get("class_map") or {}), **options["class_map"]}
     if options["transforms"] is not None:
         names = [name.strip() for name in options["transforms"].split(",") if name.strip()]
         request["masks"] = {**request.get("masks", {}), "transforms": names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,20 +66,39 @@ shares_option = click.option(
     help="Draw new splits by source mask, so twins of one mask stay together.  [default: each item's own, or train]",
 )
 
+_CLASS_OPTIONS = (
+    click.option(
+        "--classes", "keep", callback=_names, metavar="A,B", help="Classes to keep, in their new order.  [default: all]"
+    ),
+    click.option(
+        "--rename", multiple=True, callback=_renames, metavar="OLD=NEW", help="Rename a class; may be repeated."
+    ),
+    click.option(
+        "--dropped",
+        metavar="NAME",
+        help="Class for the pixels of classes not kept.  [default: none, they are ignored]",
+    ),
+)
+
+
+def class_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options ``keep``, ``rename`` and ``dropped``, which change the classes of what is written."""
+    for option in reversed(_CLASS_OPTIONS):
+        command = option(command)
+    return command
+
+
+def check_dropped(keep: tuple[str, ...] | None, dropped: str | None) -> None:
+    """Raises a usage error for --dropped without --classes."""
+    if dropped is not None and keep is None:
+        raise click.UsageError("--dropped is for the classes that --classes does not name; give --classes too")
+
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--format", "wanted", required=True, type=click.Choice(WRITTEN_FORMATS), help="Format of the dataset.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="A new folder, or a new *.zip.")
-@click.option(
-    "--classes", "keep", callback=_names, metavar="A,B", help="Classes to keep, in their new order.  [default: all]"
-)
-@click.option("--rename", multiple=True, callback=_renames, metavar="OLD=NEW", help="Rename a class; may be repeated.")
-@click.option(
-    "--dropped",
-    metavar="NAME",
-    help="Class for the pixels of classes not kept.  [default: none, they are ignored]",
-)
+@class_options
 @shares_option
 @split_map_option
 @click.option(
@@ -117,8 +137,7 @@ def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None,
     require_new(target)
     title = asked.pop("title") or target.absolute().name.removesuffix(".zip")
     keep, rename, dropped = asked.pop("keep"), asked.pop("rename"), asked.pop("dropped")
-    if dropped is not None and keep is None:
-        raise click.UsageError("--dropped is for the classes that --classes does not name; give --classes too")
+    check_dropped(keep, dropped)
     folders = [Path(source) for source in sources if Path(source).exists()]
     options = _options(wanted, asked)
     if len(folders) < len(sources):

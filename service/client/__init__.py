@@ -11,7 +11,7 @@ loads neither torch nor numpy, Pillow or any part of the server. See README.md f
 
     twinset, async_twinset         the two clients, and the runs that their methods return
     views, errors                  value classes of the API's answers, and all errors
-    jobs, datasets, exports, augmentations, models, runs, masks    the operations, written once for both as flows
+    jobs, datasets, exports, augmentations, models, uploads, runs, masks    the operations, written once as flows
     effects, sync_runner, async_runner, client    what a flow can ask for, and the runners that perform it
     retries, requests, wire, paging, config       retries, idempotency keys, HTTP, pages of lists, settings
     downloading, job_files, folder, unzipping, packing    files: fetched, compared, unpacked, packed for upload
@@ -35,7 +35,7 @@ from service.client.errors import (
     UnexpectedAnswer,
 )
 from service.client.twinset import Augmentation, DatasetRef, Export, Job, Twinset
-from service.client.views import AugmentationInfo, DatasetInfo, ExportInfo, JobInfo, Model, PlanInfo, Sample
+from service.client.views import AugmentationInfo, DatasetInfo, ExportInfo, JobInfo, Model, PlanInfo, Sample, UploadInfo
 from service.errors import InvalidDataset, InvalidRequest, SettingsError, TwinsetError
 
 __all__ = [
@@ -70,4 +70,5 @@ __all__ = [
     "Twinset",
     "TwinsetError",
     "UnexpectedAnswer",
+    "UploadInfo",
 ]

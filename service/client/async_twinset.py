@@ -1,7 +1,7 @@
 """AsyncTwinset, the client for asyncio programs.
 
-The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``;
-here they are bound to a runner of asyncio.
+The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations``, ``models`` and
+``uploads``; here they are bound to a runner of asyncio.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from service.client import exports as _exports
 from service.client import jobs as _jobs
 from service.client import models as _models
 from service.client import runs as _runs
+from service.client import uploads as _uploads
 from service.client.async_runner import AsyncRunner, async_iterator, async_method
 from service.client.client import BaseClient
 from service.client.config import Config, install_signature_filter
@@ -116,6 +117,8 @@ class AsyncTwinset(BaseClient):
     generate = async_method(_jobs.generate, AsyncJob)
     job = async_method(_jobs.job, AsyncJob)
     jobs = async_iterator(_jobs.jobs_page, AsyncJob)
+    uploads = async_iterator(_uploads.uploads_page)
+    delete_upload = async_method(_uploads.delete_upload)
     upload_dataset = async_method(_datasets.upload_dataset, AsyncDatasetRef)
     import_dataset = async_method(_datasets.import_dataset, AsyncDatasetRef)
     dataset = async_method(_datasets.dataset, AsyncDatasetRef)

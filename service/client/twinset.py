@@ -1,7 +1,7 @@
 """Twinset, the blocking client for scripts and notebooks.
 
-The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``;
-here they are bound to a runner of threads.
+The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations``, ``models`` and
+``uploads``; here they are bound to a runner of threads.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from service.client import exports as _exports
 from service.client import jobs as _jobs
 from service.client import models as _models
 from service.client import runs as _runs
+from service.client import uploads as _uploads
 from service.client.client import BaseClient
 from service.client.config import Config, install_signature_filter
 from service.client.progress_bars import ProgressDisplay
@@ -120,6 +121,8 @@ class Twinset(BaseClient):
     generate = sync_method(_jobs.generate, Job)
     job = sync_method(_jobs.job, Job)
     jobs = sync_iterator(_jobs.jobs_page, Job)
+    uploads = sync_iterator(_uploads.uploads_page)
+    delete_upload = sync_method(_uploads.delete_upload)
     upload_dataset = sync_method(_datasets.upload_dataset, DatasetRef)
     import_dataset = sync_method(_datasets.import_dataset, DatasetRef)
     dataset = sync_method(_datasets.dataset, DatasetRef)

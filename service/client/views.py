@@ -137,10 +137,18 @@ class SampleInfoPage(_View):
 
 
 class UploadInfo(_View):
-    """An uploaded mask: its id and size."""
+    """An uploaded mask: its id and size, and when it was uploaded, in lists of them."""
 
     upload: str
     bytes: int
+    uploaded_at: datetime | None = None
+
+
+class UploadInfoPage(_View):
+    """A page of uploads."""
+
+    uploads: list[UploadInfo]
+    next_cursor: str | None = None
 
 
 class Model(_View):
