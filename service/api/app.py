@@ -37,7 +37,8 @@ from service.api.routes import (
     twins,
     uploads,
 )
-from service.api.services import Services
+from service.api.services import Services, outcome
+from service.api.shared_result import SharedResult
 from service.api.slots import Slots
 from service.api.watcher import Watcher
 from service.api.wrong_keys import WrongKeys
@@ -96,6 +97,7 @@ def create_app(
         stored_bytes=settings.limit_stored_bytes,
     )
     stored_uploads = Uploads(store)
+    metrics = Metrics()
     services = Services(
         settings=settings,
         store=store,
@@ -112,7 +114,9 @@ def create_app(
         runs=RunRepository(store),
         run_submitter=RunSubmitter(RunRepository(store), run_queue),
         watcher=Watcher(settings.broker_url),
-        metrics=Metrics(),
+        metrics=metrics,
+        metrics_text=SharedResult(metrics.text),
+        readiness=SharedResult(lambda: {"store": outcome(store.check), "broker": outcome(live_state.ping)}),
         look_up=Lookups().run if settings.store_url.startswith("file:") else run_in_threadpool,
         bodies=BodyMemory(settings.max_body_memory_bytes, settings.max_body_bytes),
         streams=Slots(settings.limit_streams, "event streams and waiting requests", "TWINSET_LIMIT_STREAMS"),

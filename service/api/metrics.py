@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -30,6 +38,10 @@ class Metrics:
         self.twins = Counter("twinset_twins_requested", "Twins requested.", ["model"], registry=self.registry)
         self.refused = Counter("twinset_requests_refused", "Errors answered.", ["slug"], registry=self.registry)
         self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def text(self) -> bytes:
+        """All of them in Prometheus' text format."""
+        return generate_latest(self.registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts and times a request."""

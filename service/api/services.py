@@ -11,11 +11,13 @@ from fastapi import Depends, Request
 
 from service.api.bodies import BodyMemory
 from service.api.metrics import Metrics
+from service.api.shared_result import SharedResult
 from service.api.slots import Slots
 from service.api.watcher import Watcher
 from service.api.wrong_keys import WrongKeys
 from service.auth.authenticate import Authenticator
 from service.broker.live_state import LiveState
+from service.errors import TwinsetError
 from service.jobs.progress import ProgressReader
 from service.jobs.quotas import Quotas
 from service.jobs.repository import JobRepository
@@ -38,6 +40,15 @@ class LookUp(Protocol):
         """What ``read`` returns or raises."""
 
 
+def outcome(check: Callable[[], None]) -> str:
+    """``ok``, or what the check of a part raised."""
+    try:
+        check()
+    except TwinsetError as error:
+        return error.detail
+    return "ok"
+
+
 @dataclass(frozen=True)
 class Services:
     """The parts of one running API."""
@@ -56,6 +67,8 @@ class Services:
     run_submitter: RunSubmitter
     watcher: Watcher
     metrics: Metrics
+    metrics_text: SharedResult[bytes]
+    readiness: SharedResult[dict[str, str]]
     look_up: LookUp
     bodies: BodyMemory
     streams: Slots
