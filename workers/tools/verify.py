@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from model_store.text import TextEncoderMissing
-from service.errors import JobStateConflict, NotReady, ObjectDamaged, ObjectNotFound, StoreError
+from service.errors import JobStateConflict, NotReady, ObjectDamaged, ObjectNotFound, RecordUnreadable, StoreError
 from service.jobs.repository import JobRepository
 from service.jobs.sample_files import (
     Kind,
@@ -58,11 +58,15 @@ class Pick:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The drawn twins in order of their index, and the number of failed samples that were drawn but left out."""
+    """The drawn twins in order of their index, and the number of failed samples that were drawn but left out.
+
+    ``unreadable``: why records that were drawn from cannot be read.
+    """
 
     spec: JobSpec
     picks: tuple[Pick, ...]
     failed: int
+    unreadable: tuple[str, ...] = ()
 
 
 def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Drawn:
@@ -72,6 +76,7 @@ def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Dra
     """
     chunks = [chunk for chunk, _ in repository.chunks.recorded(spec.job) if chunk < spec.chunks]
     records: dict[int, ChunkRecord | None] = {}
+    unreadable: list[str] = []
     picks: list[Pick] = []
     failed: list[SampleRecord] = []
     for position in _shuffled(sum(len(spec.chunk_range(chunk)) for chunk in chunks), random.Random(seed)):
@@ -79,7 +84,11 @@ def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Dra
             break
         chunk, offset = chunks[position // spec.chunk_size], position % spec.chunk_size
         if chunk not in records:
-            records[chunk] = repository.chunks.read(spec.job, chunk)
+            try:
+                records[chunk] = repository.chunks.read(spec.job, chunk)
+            except RecordUnreadable as error:
+                records[chunk] = None
+                unreadable.append(error.detail)
         record = records[chunk]
         if record is None or offset >= len(record.items):
             continue
@@ -88,14 +97,14 @@ def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Dra
             picks.append(Pick(record, item))
         else:
             failed.append(item)
-    if not picks:
+    if not picks and not unreadable:
         why = (
             f"all {len(failed)} recorded samples failed: {failed[0].error}"
             if failed
             else "none of its chunks is recorded yet"
         )
         raise JobStateConflict(f"job {spec.job} has no twins to verify: {why}")
-    return Drawn(spec, tuple(sorted(picks, key=lambda pick: pick.item.index)), len(failed))
+    return Drawn(spec, tuple(sorted(picks, key=lambda pick: pick.item.index)), len(failed), tuple(unreadable))
 
 
 def _shuffled(total: int, source: random.Random) -> Iterator[int]:

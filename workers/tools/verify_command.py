@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from service.jobs.repository import JobRepository
     from service.settings import Settings
     from workers.tools.verify import Drawn, FileFinding, TwinFinding
 
@@ -35,15 +37,20 @@ class VerifyImpossible(click.ClickException):
     help="The folder of 'twinset up', or a demo's data/.  "
     "[default: the store of TWINSET_STORE_URL, else of TWINSET_DATA_DIR]",
 )
-def verify(job: str, count: int, seed: int | None, data_dir: Path | None) -> None:
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Then compare every stored file of the job, and make damaged and missing twins again.",
+)
+def verify(job: str, count: int, seed: int | None, data_dir: Path | None, repair: bool) -> None:
     """Make a few twins of a stored job again and compare them.
 
     Compares each stored image and mask with the hash in the job's records, then makes the twin again under the recorded
-    conditions (batch shape, number format, threads) and compares the result. Needs no server and does not write to the
-    store.
+    conditions (batch shape, number format, threads) and compares the result. Needs no server, and without --repair does
+    not write to the store.
 
     \b
-    Exit code  0  all twins are the same
+    Exit code  0  all twins are the same, or what was damaged has been repaired
                1  an object is damaged, or a twin differs on the same machine and build
                2  nothing could be verified
                3  a twin differs, but machine or build differ too, which proves nothing
@@ -55,12 +62,14 @@ def verify(job: str, count: int, seed: int | None, data_dir: Path | None) -> Non
         require_worker_parts()
         keep_memory()
         with _quiet():
-            code = _verify(job, count, seed, _settings(data_dir))
+            code = _verify(job, count, seed, _settings(data_dir), data_dir, repair)
     if code:
         raise click.exceptions.Exit(code)
 
 
-def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
+def _verify(
+    job: str, count: int, seed: int | None, settings: Settings, data_dir: Path | None, with_repair: bool
+) -> int:
     import secrets
     import time
 
@@ -72,8 +81,9 @@ def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
     from service.store.opening import open_store
 
     store = open_store(settings)
+    repository = JobRepository(store)
     try:
-        spec = JobRepository(store).read_spec(job)
+        spec = repository.read_spec(job)
     except UnknownJob as error:
         unknown = (
             f"there is no job {job!r} in {settings.store_url}; "
@@ -81,11 +91,11 @@ def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
         )
         raise VerifyImpossible(unknown if is_job_id(job) else error.detail) from None
 
-    from workers.tools.verify import draw, verdict
+    from workers.tools.verify import VerifyVerdict, draw, verdict
     from workers.tools.verify import verify as findings_of
 
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
-    drawn = draw(JobRepository(store), spec, count, seed)
+    drawn = draw(repository, spec, count, seed)
     _print_choice(drawn, count, seed)
     findings: list[TwinFinding] = []
     began, steps = time.monotonic(), 0
@@ -97,6 +107,8 @@ def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
         bar.update(task, completed=max(len(findings), min(steps / spec.steps, total - 0.1)))
 
     total = len(drawn.picks)
+    for reason in drawn.unreadable:
+        out.print("✗", reason, style="red", markup=False, soft_wrap=True)
     with twin_bar() as bar:
         task = bar.add_task("Remaking", total=total, done=0)
         for finding in findings_of(drawn, store, settings, on_step=on_step):
@@ -104,8 +116,39 @@ def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
             bar.update(task, completed=max(len(findings), steps / spec.steps), done=len(findings))
         bar.update(task, completed=total, progress=f"in {duration(time.monotonic() - began)}")
     _print_findings(findings)
-    out.print(_conclusion(findings), soft_wrap=True)
-    return int(verdict(findings))
+    damaged = bool(drawn.unreadable) or any(finding.damaged for finding in findings)
+    if findings:
+        out.print(_conclusion(findings), soft_wrap=True)
+    if with_repair:
+        repaired = _repair(repository, drawn, settings)
+        return int(verdict([f for f in findings if not f.damaged]) if repaired else VerifyVerdict.DIFFERENT)
+    if damaged:
+        where = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
+        command = f"twinset verify {spec.job} --repair{where}"
+        out.print(f"  To make damaged and missing twins again: {command}", soft_wrap=True, markup=False)
+        out.print(f"  Or let a server do it: POST /jobs/{spec.job}/repair", soft_wrap=True, markup=False)
+    return int(VerifyVerdict.DIFFERENT if damaged else verdict(findings))
+
+
+def _repair(repository: JobRepository, drawn: Drawn, settings: Settings) -> bool:
+    """Compares every stored file of the job, and makes damaged and missing twins again; False if some could not be."""
+    from rich.text import Text
+
+    from service.cli.console import out
+    from service.cli.progress import twin_bar
+    from workers.tools.repair_stored import outcome_of, repairing
+
+    spec = drawn.spec
+    with repairing(repository, spec, settings) as repair, twin_bar() as bar:
+        task = bar.add_task("Comparing", total=spec.count, done=0)
+        for chunk in repair.steps():
+            compared = min(spec.count, (chunk + 1) * spec.chunk_size)
+            bar.update(task, completed=compared, done=compared)
+        done = repair.conclude()
+    mark = Text("✗", "bold red") if done.failed else Text("✓", "green")
+    for number, line in enumerate(outcome_of(done)):
+        out.print(mark if number == 0 else " ", Text(line), soft_wrap=True)
+    return not done.failed
 
 
 def _print_choice(drawn: Drawn, count: int, seed: int) -> None:
@@ -192,7 +235,6 @@ def _conclusion(findings: Sequence[TwinFinding]) -> str:
     lines = []
     if damaged:
         lines.append(f"[bold red]✗[/] {are(damaged)} not stored as recorded.")
-        lines.append("  POST /jobs/{id}/repair makes damaged and missing twins of a job again.")
     if surely:
         lines.append(f"[bold red]✗[/] {are(surely)} not the same when made again, on the same machine and build.")
     if perhaps:

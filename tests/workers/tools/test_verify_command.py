@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 
 from service.cli.root import run
+from service.jobs.repository import JobRepository
 from service.jobs.spec import ChunkRecord, JobSpec
 from service.kit.png import encode_image
 from service.registry.catalogue import Catalogue
 from service.registry.register import register
 from service.store import keys
 from service.store.folder import FolderStore
-from tests.stored_twins import image_key
+from tests.stored_twins import image_key, mask_key
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post
 from tests.workers.generation.test_chunk import accept, work
@@ -161,3 +163,69 @@ def test_help_and_errors_without_torch() -> None:
     assert "Exit code" in finished.stdout
     assert finished.returncode == 2
     assert "pip install 'twinset[all]'" in finished.stderr
+
+
+def remedy(text: str) -> list[str]:
+    """The arguments of the command that the text tells to run."""
+    [line] = [line for line in text.splitlines() if "To make damaged and missing twins again: " in line]
+    program, *arguments = shlex.split(line.partition("again: ")[2])
+    assert program == "twinset"
+    return arguments
+
+
+def test_the_remedy_that_is_printed_repairs_the_job(
+    job: JobSpec, data_dir: Path, stored: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {info.key: stored.get(info.key) for info in stored.list(f"jobs/{job.job}/")}
+    stored.put(image_key(stored, job.job, 4), b"not what was recorded")
+    stored.delete(mask_key(stored, job.job, 1))
+    assert verify(data_dir, job.job, "--count", "6") == 1
+    text = capsys.readouterr().out
+    assert f"POST /jobs/{job.job}/repair" in text
+    assert run(remedy(text)) == 0
+    text = capsys.readouterr().out
+    assert "Found 1 damaged, 1 missing. Made again: 2 with their recorded bytes." in text
+    assert {key: stored.get(key) for key in before} == before
+    assert verify(data_dir, job.job, "--count", "6") == 0
+    [repair] = JobRepository(stored).repairs.of_job(job.job)
+    assert (repair.damaged, repair.missing, repair.restored, repair.failed) == (1, 1, 2, 0)
+    assert JobRepository(stored).repairs.pending(job.job) is None
+
+
+def test_damage_that_was_not_drawn_is_repaired_too_and_an_intact_job_is_left_alone(
+    job: JobSpec, data_dir: Path, stored: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(data_dir, job.job, "--count", "1", "--seed", "1", "--repair") == 0
+    assert "All 6 stored twins are as recorded; nothing was to be repaired." in capsys.readouterr().out
+    for index in range(6):
+        stored.put(image_key(stored, job.job, index), b"not what was recorded")
+    assert verify(data_dir, job.job, "--count", "1", "--repair") == 0
+    assert "Found 6 damaged. Made again: 6 with their recorded bytes." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("chunks", [(1,), (0, 1)])
+def test_records_that_cannot_be_read_are_damage_and_repaired_as_far_as_is_known_how(
+    job: JobSpec, data_dir: Path, stored: FolderStore, capsys: pytest.CaptureFixture[str], chunks: tuple[int, ...]
+) -> None:
+    for chunk in chunks:
+        stored.put(keys.job_chunk(job.job, chunk), b"{")
+    assert verify(data_dir, job.job, "--count", "6") == 1
+    text = capsys.readouterr().out
+    assert f"{keys.job_chunk(job.job, 1)} in the object store is not a ChunkRecord" in text
+    assert run(remedy(text)) == (0 if chunks == (1,) else 1)
+    text = capsys.readouterr().out
+    if chunks == (1,):
+        assert "Found 1 chunks whose record was lost" in text
+        assert verify(data_dir, job.job, "--count", "6") == 0
+    else:
+        assert "6 could not be made again" in text
+        assert "no record of the job can be read" in text
+
+
+def test_a_job_that_runs_is_not_repaired(
+    job: JobSpec, data_dir: Path, stored: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored.delete(keys.job_summary(job.job))
+    assert verify(data_dir, job.job, "--repair") == 2
+    assert "has not ended" in capsys.readouterr().err
+    assert JobRepository(stored).repairs.pending(job.job) is None
