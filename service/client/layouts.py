@@ -23,7 +23,8 @@ from service.datasets.reading.entry import Entry
 from service.datasets.reading.opening import open_dataset
 from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import EntryFault, Findings
-from service.datasets.reading.tree import images, stem_lists
+from service.datasets.reading.split_lists import stem_lists
+from service.datasets.reading.tree import images
 from service.datasets.reading.upright import read_upright
 from service.datasets.splits import canonical_split
 from service.errors import InvalidDataset

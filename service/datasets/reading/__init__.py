@@ -9,6 +9,7 @@ coco_shapes   polygons and run-length encodings -> pixels
 folder_layouts    folders of images and masks; pairing: images with their masks; object_files: pictures of instances
 unknown       what is in a folder of no known format
 shards        tar shards, read without unpacking; parquet_rows: Parquet, a few rows at a time
+split_lists   train.txt and so on
 tree          the files of a dataset's folder; locating: files named by paths of another machine
 image_files   image files decoded; orientation: upright, as EXIF data ask
 mask_samples  mask files -> samples; mask_encoding: how these stand for classes; mask_decoder: -> class indices

@@ -17,12 +17,14 @@ from service.datasets.reading.image_files import open_image
 from service.datasets.reading.orientation import orientation, turned_size
 from service.datasets.reading.provenance import Manifest, Provenance, text_fault
 from service.datasets.reading.report import EntryFault, Findings
-from service.datasets.reading.tree import as_text, relative
+from service.datasets.reading.tree import as_text, links, relative
 from service.datasets.reading.upright import assumed_of, upright_annotation, upright_bytes
 from service.datasets.splits import canonical_split, mapped_split
 from service.errors import InvalidDataset, TwinsetError
 
 _WIDE = ("F", "I")
+_NAMING = frozenset({"coco", "datumaro"})
+"""Formats that name every image, so that one that is not found is reported by its name."""
 
 
 def read_items(
@@ -56,10 +58,12 @@ def _items(
 ) -> Iterator[DatasetItem]:
     first_with: dict[bytes, str] = {}
     pixels = 0
+    not_followed = set() if source.format in _NAMING else set(links(source.root))
     for entry in source.entries(findings):
         file = entry.report_path or (
             relative(source.root, entry.image) if isinstance(entry.image, Path) else entry.name
         )
+        not_followed -= {link for link in not_followed if f"{file}/".startswith(f"{link}/")}
         try:
             data = _bytes(entry)
             image = open_image(data)
@@ -122,6 +126,9 @@ def _items(
             source_mask=provenance.source_mask,
             metadata=provenance.metadata,
         )
+    for link in sorted(not_followed):
+        detail = "it is a link, which is not followed; put what it leads to in its place"
+        findings.add("unreadable", as_text(link), detail)
 
 
 def _bytes(entry: Entry) -> bytes:

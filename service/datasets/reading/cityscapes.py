@@ -17,7 +17,7 @@ from service.datasets.reading.mask_samples import read_mask_samples
 from service.datasets.reading.pairing import keyed, pair_files
 from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import EntryFault, Findings
-from service.datasets.reading.tree import relative
+from service.datasets.reading.tree import images, relative
 from service.errors import InvalidDataset
 
 _IMAGE, _LABELS, _INSTANCES = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_instanceIds"
@@ -65,6 +65,9 @@ class CityscapesSource:
         labels = self.root / "gtFine"
         instances = dict(keyed(labels, _INSTANCES))
         paired = pair_files(keyed(self._images, _IMAGE), keyed(labels, _LABELS))
+        for image in (image for image in images(self._images) if not image.stem.endswith(_IMAGE)):
+            detail = f"its name does not end with {_IMAGE}, by which images and labels are paired; rename both"
+            findings.add("missing_partner", relative(self.root, image), detail)
         for key, image in paired.without_mask:
             findings.add("missing_partner", relative(self.root, image), f"there is no gtFine/{key}{_LABELS}.png")
         for image, detail in paired.ambiguous:

@@ -10,7 +10,14 @@ from typing import Any
 
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.patches import FillBudget, Patch
-from service.datasets.reading.coco_files import coco_files, coco_id, load_coco, read_categories, with_outlines
+from service.datasets.reading.coco_files import (
+    coco_files,
+    coco_id,
+    cut_off_files,
+    load_coco,
+    read_categories,
+    with_outlines,
+)
 from service.datasets.reading.coco_shapes import check_sides, polygon_pixels, rle_pixels
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
@@ -55,6 +62,9 @@ class CocoSource:
         """The entries, file by file in the order of their images."""
         for path in self._others:
             findings.add("assumed", relative(self.root, path), "it is of another task; instances_*.json are read")
+        for path in cut_off_files(self.root):
+            detail = "it has images and annotations, but no categories: it is cut off, or not COCO; write it anew"
+            findings.add("damaged", relative(self.root, path), detail)
         read: dict[Path, Path] = {}
         for path in self._files:
             data = load_coco(path)

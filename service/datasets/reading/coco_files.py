@@ -62,14 +62,23 @@ class CocoCategories:
 
 def coco_files(root: Path) -> list[Path]:
     """The COCO files of a dataset: in ``annotations/``, at its root, or one folder down beside the images."""
-    return [path for path in visible(root, "annotations/*.json", "*.json", "*/*.json") if _looks_like_coco(path)]
+    return [path for path in visible(root, "annotations/*.json", "*.json", "*/*.json") if not _missing_members(path)]
+
+
+def cut_off_files(root: Path) -> list[Path]:
+    """The files beside COCO's in ``annotations/`` that have its images and annotations, but no categories.
+
+    The categories are mostly at a file's end.
+    """
+    found = visible(root, "annotations/*.json")
+    return [path for path in found if _missing_members(path) == {"categories"} and not _of_another_task(path)]
 
 
 def with_outlines(files: list[Path]) -> list[Path]:
     """The files without those of COCO's other tasks, if ``instances_*.json`` are among them."""
     if not any(path.stem.startswith("instances") for path in files):
         return files
-    return [path for path in files if not path.stem.startswith(_OTHER_TASKS)]
+    return [path for path in files if not _of_another_task(path)]
 
 
 def load_coco(path: Path) -> dict[str, Any]:
@@ -113,15 +122,21 @@ def coco_id(value: Any) -> Any:
     return value if isinstance(value, (int, str)) or (isinstance(value, float) and math.isfinite(value)) else None
 
 
-def _looks_like_coco(path: Path) -> bool:
-    """Whether the file contains the names of COCO's members; the JSON is parsed only when the source opens it."""
-    missing = {f'"{member}"'.encode() for member in _MEMBERS}
+def _missing_members(path: Path) -> set[str]:
+    """Which of COCO's members are not named in a file; the JSON is parsed only when the source opens it."""
+    missing = {f'"{member}"'.encode(): member for member in _MEMBERS}
     tail = b""
     with path.open("rb") as file:
         while missing and (piece := file.read(1 << 20)):
-            missing = {member for member in missing if member not in tail + piece}
-            tail = piece[-16:]
-    return not missing
+            # in UTF-16, which JSON may be written in, every other byte of ASCII is zero
+            text = tail + piece.replace(b"\0", b"")
+            missing = {quoted: member for quoted, member in missing.items() if quoted not in text}
+            tail = text[-16:]
+    return set(missing.values())
+
+
+def _of_another_task(path: Path) -> bool:
+    return path.stem.startswith(_OTHER_TASKS)
 
 
 def _categories(data: dict[str, Any], name: str) -> CocoCategories:

@@ -105,6 +105,8 @@ def _looks_like_datumaro(path: Path) -> bool:
     tail = b""
     with path.open("rb") as file:
         while missing and (piece := file.read(_PIECE_BYTES)):
-            missing = {member for member in missing if not member.search(tail + piece)}
-            tail = piece[-_OVERLAP_BYTES:]
+            # in UTF-16, which JSON may be written in, every other byte of ASCII is zero
+            text = tail + piece.replace(b"\0", b"")
+            missing = {member for member in missing if not member.search(text)}
+            tail = text[-_OVERLAP_BYTES:]
     return not missing

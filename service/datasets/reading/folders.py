@@ -23,7 +23,8 @@ from service.datasets.reading.mask_encoding import MaskEncoding
 from service.datasets.reading.pairing import pair_files
 from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import Findings
-from service.datasets.reading.tree import listed_split, read_text, relative, stem_lists
+from service.datasets.reading.split_lists import SplitLists
+from service.datasets.reading.tree import nfc, read_text, relative
 from service.datasets.splits import known_split
 from service.errors import InvalidDataset
 from service.kit.documents import parse_json
@@ -32,7 +33,8 @@ from service.kit.documents import parse_json
 class FoldersSource:
     """Source of ``images/`` and ``masks/`` side by side, at the root or per split; masks have their image's stem.
 
-    Masks may also lie beside their images, as ``a_mask.png`` beside ``a.jpg``.
+    Masks may also lie beside their images, as ``a_mask.png`` beside ``a.jpg``. Folders beside those of splits, such as
+    ``fold2/``, are splits too.
 
     The encoding of the masks is detected from a sample of them, unless ``encoding`` names it; those of a Twinset export
     are class indices.
@@ -75,7 +77,7 @@ class FoldersSource:
     @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """The entries in the order of the images' paths."""
-        splits = stem_lists(self.root, _own_splits(self.root))
+        splits = SplitLists(self.root, [pair.images for pair in self._pairs], _own_splits(self.root))
         captions = _captions(self.root)
         for pair in self._pairs:
             image_folder, mask_folder, folder_split = pair.images, pair.masks, pair.split
@@ -83,19 +85,21 @@ class FoldersSource:
             if pair.own_ending:
                 detail = f"the masks are taken to be named after their images, with {pair.own_ending!r} at the end"
                 findings.add("assumed", relative(self.root, mask_folder), detail)
+            beside = "" if folder_split is None else f"{_split_folder(pair).name}/"
             for key, image in paired.without_mask:
+                splits.split_of(image, f"{beside}{key}")
                 detail = absent(self.root, mask_folder, key, "mask", pair.endings)
                 findings.add("missing_partner", relative(self.root, image), detail)
             for image, detail in paired.ambiguous:
+                splits.split_of(image, image.stem)
                 findings.add("missing_partner", relative(self.root, image), detail)
             for key, image, mask in paired.pairs:
                 # in a folder of its own split, a stem that a list or a caption names may be another folder's
-                beside = "" if folder_split is None else f"{_split_folder(pair).name}/"
                 yield Entry(
                     name=key if folder_split is None else f"{folder_split}/{key}",
                     image=image,
                     annotate=partial(self._annotate, mask),
-                    split=listed_split(splits, self.root, image, f"{beside}{key}")
+                    split=splits.split_of(image, f"{beside}{key}")
                     or folder_split
                     or known_split(key.partition("/")[0] if "/" in key else ""),
                     caption=captions.get(f"{beside}{key}"),
@@ -104,6 +108,7 @@ class FoldersSource:
             for key, mask in paired.without_image:
                 detail = absent(self.root, image_folder, key, "image")
                 findings.add("missing_partner", relative(self.root, mask), detail)
+        splits.report(findings)
 
     def _annotate(self, mask: Path, width: int, height: int) -> Annotation:
         read = self._reader.read(mask, relative(self.root, mask))
@@ -137,7 +142,7 @@ def _captions(root: Path) -> dict[str, str]:
             continue
         try:
             entry = parse_json(line)
-            captions.setdefault(str(entry["stem"]), str(entry["text"]))
+            captions.setdefault(nfc(str(entry["stem"])), str(entry["text"]))
         except (ValueError, KeyError, TypeError):
             raise InvalidDataset(f'captions.jsonl, line {number} is not {{"stem": ..., "text": ...}}') from None
     return captions

@@ -61,6 +61,10 @@ class HuggingFaceSource:
 
         Raises InvalidDataset for a shard without the columns, or with a row group that is too large.
         """
+        for shard in sorted(set(files(self.root, _PARQUET)) - {shard for shard, _ in self._shards}):
+            first = self._shards[0][0]
+            detail = f"it is not read, as it is in another folder than {relative(self.root, first)}; move it there"
+            findings.add("unreadable", relative(self.root, shard), detail)
         for shard, split in self._shards:
             path = relative(self.root, shard)
             try:
@@ -157,7 +161,9 @@ def _is_image(schema: Any, name: str) -> bool:
     if not str(kind).startswith("struct<"):
         return False
     parts = {part.name: str(part.type) for part in kind}
-    return parts.get("bytes") in ("binary", "large_binary") and parts.get("path") in ("string", "large_string")
+    # a column of paths that are all missing has no type of its own
+    paths = ("string", "large_string", "null")
+    return parts.get("bytes") in ("binary", "large_binary") and parts.get("path") in paths
 
 
 def _is_text(schema: Any, name: str) -> bool:

@@ -89,7 +89,8 @@ def _of_grey(sampled: Mapping[str, MaskSummary], meaning: Meaning, classes: Clas
     if not indexed and all(by_colours(form_of(mask), own_colours) for mask in masks):
         return "colours"
     two_tone = [mask for mask in masks if mask not in indexed and _is_two_tone(mask, meaning)]
-    return "binary" if len(classes) == 2 and len(two_tone) > len(indexed) else "index"
+    white = any(mask.kind == "palette" or mask.lossy or max(mask.levels) >= THRESHOLD for mask in two_tone)
+    return "binary" if white and len(classes) == 2 and len(two_tone) > len(indexed) else "index"
 
 
 def look_again(sampled: Mapping[str, MaskSummary], classes: ClassList, encoding: MaskEncoding) -> None:
@@ -100,6 +101,13 @@ def look_again(sampled: Mapping[str, MaskSummary], classes: ClassList, encoding:
         raise InvalidDataset(
             f"the only class that is listed is {listed}, and the masks hold {_values(values)}: list the background "
             f"too, before it, such as 'background' and '{listed}'"
+        )
+    indices = {value for mask in sampled.values() if mask.kind != "rgb" for value in mask.counts} - {IGNORE}
+    if encoding == "index" and classes.background is None and max(indices, default=0) == len(classes) > 1:
+        raise InvalidDataset(
+            f"the masks hold {_values(indices)}, but {len(classes)} classes are listed, for 0 to {len(classes) - 1} "
+            f"({listed}{', ...' if len(classes) > 5 else ''}), and none is the background: list it too, before them, "
+            f"such as 'background' and '{classes.names[0]}'"
         )
     if encoding == "index" and len(classes) > 2 and IGNORE in values and values <= {0, IGNORE}:
         raise InvalidDataset(

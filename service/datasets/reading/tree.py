@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -171,22 +171,14 @@ def split_folders(root: Path) -> list[tuple[Path, str]]:
     return sorted(named, key=lambda found: (("train", "val", "test").index(found[1]), found[0].name))
 
 
-def listed_split(splits: Mapping[str, str], root: Path, image: Path, stem: str) -> str | None:
-    """The split of an image from :func:`stem_lists`, by its path from ``root``, or by its stem with or without suffix.
-
-    The most exact name counts: two images may have one stem.
-    """
-    keys = nfc(relative(root, image)), stem + nfc(image.suffix), stem
-    return next((splits[key] for key in keys if key in splits), None)
-
-
-def stem_lists(folder: Path, extra: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The split of each stem, from ``train.txt`` and so on in ``folder``, where a line is a stem or an image's path."""
-    splits: dict[str, str] = {}
-    for path in visible(folder, "*.txt"):
-        split = known_split(path.stem) or (path.stem if path.stem in extra else None)
-        if split is not None:
-            for line in read_text(path).splitlines():
-                if stem := line.strip().replace("\\", "/").removeprefix("./"):
-                    splits.setdefault(nfc(stem), split)
-    return splits
+def links(folder: Path) -> Iterator[str]:
+    """The links below ``folder`` to images and folders, by their paths in it; those to folders are not entered."""
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name in _LITTER:
+            continue
+        if entry.is_symlink():
+            if entry.is_dir() or os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                yield entry.name
+        elif entry.is_dir(follow_symlinks=False):
+            yield from (f"{entry.name}/{name}" for name in links(Path(entry.path)))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.datasets.reading.folder_layouts import IMAGE_FOLDERS, MASK_FOLDERS
-from service.datasets.reading.tree import is_hidden, visible
+from service.datasets.reading.tree import is_hidden, links, visible
 
 _FORMATS = (
     "folders (images/ and masks/), coco and datumaro (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), "
@@ -61,6 +61,10 @@ def _images_alone(root: Path) -> bool:
 
 
 _REMEDIES: tuple[tuple[Callable[[Path], bool], str], ...] = (
+    (
+        lambda root: next(links(root), None) is not None,
+        "it has links, which are not followed: copy it with the files that they lead to (cp -rL FROM TO)",
+    ),
     (_has("SegmentationClass"), "there are masks without images: export again with images, which are in JPEGImages/"),
     (_has("gtFine"), "there are masks without images: export again with images, which are in leftImg8bit/"),
     (_has("annotations.xml"), "annotations.xml is CVAT's own format: export as 'COCO 1.0' or 'Segmentation mask 1.1'"),

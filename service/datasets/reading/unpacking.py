@@ -137,7 +137,9 @@ def _zip_members(archive: Path) -> Generator[_Member, None, None]:
                 raise ArchiveRefused(
                     f"the archive holds {info.filename[:100]!r}, a link or device; pack only files and folders"
                 )
-            yield _Member(_zip_name(info), info.is_dir(), None if info.is_dir() else file.open(info))
+            # Windows' own tools have written folders as x\\
+            is_folder = info.is_dir() or (info.filename.endswith("\\") and not info.file_size)
+            yield _Member(_zip_name(info), is_folder, None if is_folder else file.open(info))
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:

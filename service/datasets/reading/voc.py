@@ -16,6 +16,7 @@ from service.datasets.reading.object_files import read_objects
 from service.datasets.reading.pairing import keyed, pair_files
 from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import Findings
+from service.datasets.reading.split_lists import ListedTwice
 from service.datasets.reading.tree import IMAGE_SUFFIXES, nfc, read_text, relative, visible
 from service.errors import InvalidDataset
 
@@ -55,7 +56,7 @@ class VocSource:
         image_files = keyed(self.root / "JPEGImages")
         objects = dict(keyed(self.root / "SegmentationObject"))
         paired = pair_files(image_files, self._masks)
-        splits, unknown = self._splits({key for key, _ in (*image_files, *self._masks)})
+        splits, unknown = self._splits({key for key, _ in (*image_files, *self._masks)}, findings)
         for line, list_name in unknown:
             findings.add("missing_partner", line, f"{list_name} lists it, but there is no such image in JPEGImages")
         for key, image in paired.without_mask:
@@ -80,18 +81,20 @@ class VocSource:
         instances = None if objects is None else read_objects(objects, read.labels)
         return Annotation(read.labels, instances, assumed=read.assumed)
 
-    def _splits(self, known: Container[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    def _splits(self, known: Container[str], findings: Findings) -> tuple[dict[str, str], list[tuple[str, str]]]:
         """The split of each listed key, and the lines that name no ``known`` key, each with its list."""
         splits: dict[str, str] = {}
         unknown: dict[str, str] = {}
+        twice = ListedTwice()
         for path in visible(self.root / "ImageSets" / "Segmentation", "*.txt"):
             if path.stem != _BOTH:
                 for line in filter(None, map(str.strip, read_text(path).splitlines())):
                     key = _listed_key(line, known)
                     if key is not None:
-                        splits.setdefault(key, path.stem)
+                        twice.add(key, path.name, path.stem, splits.setdefault(key, path.stem))
                     else:
                         unknown.setdefault(line, path.name)
+        twice.report(findings, "ImageSets/Segmentation/")
         return splits, list(unknown.items())
 
 

@@ -17,7 +17,7 @@ from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.provenance import is_export, parse_provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.shards import ShardMember, shard_members
-from service.datasets.reading.tree import IMAGE_SUFFIXES, files, is_hidden, split_in
+from service.datasets.reading.tree import IMAGE_SUFFIXES, files, is_hidden, relative, split_in
 from service.datasets.splits import known_split
 from service.errors import InvalidDataset
 from service.kit.documents import parse_json
@@ -56,6 +56,10 @@ class WebDatasetSource:
     @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """The entries, shard by shard in their order. Raises ArchiveRefused for a shard with unsafe members."""
+        for path in _odd_tars(self.root, self._shards):
+            called = f"{path.name.partition('.')[0]}-000000.tar"
+            detail = f"it is not read, for its name has neither a number nor a known split; call it {called}"
+            findings.add("unreadable", relative(self.root, path), detail)
         for shard, split in self._shards:
             for key, members in groupby(_intact_members(shard, findings), key=_key):
                 entry = self._entry(key, list(members), split, findings)
@@ -66,9 +70,9 @@ class WebDatasetSource:
         found = _known(members)
         image, mask = found.get("image"), found.get("mask")
         if image is None or mask is None:
-            if alone := image or mask:
-                what = "mask" if mask is None else "image"
-                expected = f"{key}.mask.png or {key}.seg.png" if mask is None else f"{key}.png or {key}.jpg"
+            if alone := image or mask or next(filter(_is_image, members), None):
+                what = "image" if image is None else "mask"
+                expected = f"{key}.mask.png or {key}.seg.png" if image is not None else f"{key}.png or {key}.jpg"
                 there = ", ".join(Path(member.name).name for member in members[:_MAX_NAMED])
                 detail = f"there is no {what} of the key {key!r} beside it, called {expected}; there are {there}"
                 findings.add("missing_partner", f"{alone.shard.name}/{alone.name}", detail)
@@ -100,6 +104,14 @@ def tar_shards(root: Path) -> list[tuple[Path, str | None]]:
         folder = None if path.parent == root else split_in(path.parent.name)
         found.append((path, known_split(parts[1] or "") or folder or parts[1] or parts[2] or None))
     return found
+
+
+def _odd_tars(root: Path, shards: list[tuple[Path, str | None]]) -> list[Path]:
+    """The tars that are no shards by their names."""
+    known = {shard for shard, _ in shards}
+    return [
+        path for path in files(root, _TARS) if path not in known and path.name.endswith((".tar", ".tar.gz", ".tgz"))
+    ]
 
 
 def annotate(reader: Callable[[], MaskDecoder], mask: FileBytes, name: str, width: int, height: int) -> Annotation:
@@ -145,6 +157,10 @@ def _known(members: list[ShardMember]) -> dict[str, ShardMember]:
         elif f".{suffix}" in IMAGE_SUFFIXES and (kind == "" or kind in _MASKS):
             known.setdefault("mask" if kind else "image", member)
     return known
+
+
+def _is_image(member: ShardMember) -> bool:
+    return Path(member.name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _about(member: ShardMember | None) -> dict[str, Any]:

@@ -142,7 +142,8 @@ def label_file(root: Path, image: Path) -> Path:
     if indices:
         parts[indices[-1]] = "labels"
     expected = root.joinpath(*parts).with_suffix(".txt")
-    return expected if expected.is_file() else inside(root, relative(root, expected)) or expected
+    spelt = (inside(root, relative(root, expected.with_suffix(suffix))) for suffix in (".txt", ".TXT", ".Txt"))
+    return expected if expected.is_file() else next(filter(None, spelt), expected)
 
 
 def loose_labels(root: Path, group: YoloImages) -> list[Path]:
