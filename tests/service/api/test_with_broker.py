@@ -134,7 +134,7 @@ def test_chunks_that_are_sent_together_are_taken_in_their_order(live_settings: S
     queue.close()
     assert [json.loads(base64.b64decode(message["body"]))[1]["chunk"] for message in messages] == [3, 4, 5, 6, 9]
     assert len({message["headers"]["id"] for message in messages}) == 5
-    assert set(client.keys()) == {b"twinset:turns:chunks", b"twinset:waiting:generate-interactive:default"}
+    assert set(client.keys()) == {b"twinset:fair-queue:chunks", b"twinset:waiting:generate-interactive:default"}
     assert [name for name, _ in client.zscan_iter("twinset:waiting:generate-interactive:default")] == [
         f"{JOB}:{chunk}".encode() for chunk in (3, 4, 5, 6, 9)
     ]

@@ -215,7 +215,7 @@ def test_records_that_cannot_be_read_are_damage_and_repaired_as_far_as_is_known_
     assert run(remedy(text)) == (0 if chunks == (1,) else 1)
     text = capsys.readouterr().out
     if chunks == (1,):
-        assert "Found 1 chunks whose record was lost" in text
+        assert "Found 1 chunk whose record was lost" in text
         assert verify(data_dir, job.job, "--count", "6") == 0
     else:
         assert "6 could not be made again" in text
