@@ -29,6 +29,8 @@ from service.datasets.rle import RleInvalid
 from service.datasets.splits import canonical_split, known_split
 from service.errors import InvalidDataset
 
+_NO_SPLITS = frozenset({"annotations", "images", "data"})
+
 
 class CocoSource:
     """Source of one or several COCO files and the images that they name.
@@ -89,7 +91,7 @@ class CocoSource:
                     name=locator.key(image),
                     image=image,
                     annotate=partial(self._annotate, mine, [(one.get("width"), one.get("height")) for one in records]),
-                    split=_split_of(path),
+                    split=_split_of(self.root, path),
                     caption=caption if isinstance(caption, str) else None,
                 )
 
@@ -187,10 +189,12 @@ def _pixels(segmentation: Any, height: int, width: int, budget: FillBudget) -> P
     return polygon_pixels(segmentation, height, width, budget)
 
 
-def _split_of(path: Path) -> str | None:
+def _split_of(root: Path, path: Path) -> str | None:
     """The split named by the file, or else by its folder; a Twinset export may name any split."""
     name = path.stem.removeprefix("instances_")
     if name != path.stem and canonical_split(name):
         return name
+    if path.stem.startswith("_annotations") and path.parent != root and path.parent.name not in _NO_SPLITS:
+        return path.parent.name  # Roboflow's, in the folder of each split
     named = {split for part in (name, *re.split(r"[-_. ]", name)) if (split := known_split(part))}
     return named.pop() if len(named) == 1 else known_split(path.parent.name)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from service.datasets.reading.pairing import Keyed, keyed
-from service.datasets.reading.tree import IMAGE_SUFFIXES, is_hidden, nfc, relative, split_folders
+from service.datasets.reading.tree import IMAGE_SUFFIXES, all_folders, nfc, relative, split_folders
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir")
 MASK_FOLDERS = (
@@ -75,12 +75,8 @@ def folder_pairs(root: Path) -> list[FolderPair]:
 
     A folder that no known split has its name from is a split of its own.
     """
-    known = split_folders(root)
-    others = sorted(set(_folders(root).values()) - {folder for folder, _ in known})
-    parents: list[tuple[Path, str | None]] = [(root, None), *known]
-    parents += [(folder, folder.name) for folder in others if not is_hidden(folder.name)]
     found = []
-    for folder, split in parents:
+    for folder, split in all_folders(root):
         named = _folders(folder)
         images = next((named[name] for name in IMAGE_FOLDERS if name in named), None)
         masks = next((named[name] for name in MASK_FOLDERS if name in named), None)

@@ -171,6 +171,15 @@ def split_folders(root: Path) -> list[tuple[Path, str]]:
     return sorted(named, key=lambda found: (("train", "val", "test").index(found[1]), found[0].name))
 
 
+def all_folders(root: Path) -> list[tuple[Path, str | None]]:
+    """The root, and the folders in it with the split that each may be: a known one, or else one of its own name."""
+    known = split_folders(root)
+    named = {folder for folder, _ in known}
+    entries = sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else []
+    others = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not is_hidden(e.name)]
+    return [(root, None), *known, *((folder, folder.name) for folder in others if folder not in named)]
+
+
 def links(folder: Path) -> Iterator[str]:
     """The links below ``folder`` to images and folders, by their paths in it; those to folders are not entered."""
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)

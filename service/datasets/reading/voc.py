@@ -18,6 +18,7 @@ from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import Findings
 from service.datasets.reading.split_lists import ListedTwice
 from service.datasets.reading.tree import IMAGE_SUFFIXES, nfc, read_text, relative, visible
+from service.datasets.splits import known_split
 from service.errors import InvalidDataset
 
 VOC_CLASSES = (
@@ -60,8 +61,8 @@ class VocSource:
         for line, list_name in unknown:
             findings.add("missing_partner", line, f"{list_name} lists it, but there is no such image in JPEGImages")
         for key, image in paired.without_mask:
-            # most of VOC's images have no mask; those that are listed should have one
-            if key in splits:
+            # most of VOC's images have no mask; those that are listed for segmentation should have one
+            if key in splits and (self.root / "ImageSets" / "Segmentation").is_dir():
                 detail = f"ImageSets/Segmentation lists it, but there is no mask {key} in SegmentationClass"
                 findings.add("missing_partner", relative(self.root, image), detail)
         for image, detail in paired.ambiguous:
@@ -86,7 +87,11 @@ class VocSource:
         splits: dict[str, str] = {}
         unknown: dict[str, str] = {}
         twice = ListedTwice()
-        for path in visible(self.root / "ImageSets" / "Segmentation", "*.txt"):
+        lists = visible(self.root / "ImageSets" / "Segmentation", "*.txt")
+        # tools that make no difference between tasks write the lists of all into Main, beside those of single classes
+        main = visible(self.root / "ImageSets" / "Main", "*.txt")
+        lists = lists or [path for path in main if known_split(path.stem)]
+        for path in lists:
             if path.stem != _BOTH:
                 for line in filter(None, map(str.strip, read_text(path).splitlines())):
                     key = _listed_key(line, known)
@@ -94,7 +99,7 @@ class VocSource:
                         twice.add(key, path.name, path.stem, splits.setdefault(key, path.stem))
                     else:
                         unknown.setdefault(line, path.name)
-        twice.report(findings, "ImageSets/Segmentation/")
+        twice.report(findings, f"ImageSets/{lists[0].parent.name}/" if lists else "")
         return splits, list(unknown.items())
 
 

@@ -69,7 +69,10 @@ class YoloSource:
             findings.add("assumed", relative(self.root, described.file or self.root), note)
         read: dict[Path, str | None] = {}
         folders: set[Path] = set()
-        for group in described.groups(findings):
+        groups = described.groups(findings)
+        for folder in described.unnamed(groups):
+            findings.add("assumed", folder, "data.yaml does not name this folder, so it is not read")
+        for group in groups:
             again = [image for image in group.images if image in read]
             for image in again[:1]:
                 detail = f"{len(again)} of {group.split} are of {read[image]} too, and are read once, as {read[image]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,16 @@ from service.datasets.classes import Colour
 from service.datasets.reading.class_lists import read_colour
 from service.datasets.reading.locating import Locator
 from service.datasets.reading.report import Findings
-from service.datasets.reading.tree import files, images, inside, read_text, relative, split_folders, visible
+from service.datasets.reading.tree import (
+    all_folders,
+    files,
+    images,
+    inside,
+    read_text,
+    relative,
+    split_folders,
+    visible,
+)
 from service.datasets.splits import known_split
 from service.errors import InvalidDataset
 from service.kit.documents import DocumentRefused, parse_yaml
@@ -56,6 +66,13 @@ class YoloDescription:
         read = {name: read_colour(given.get(number)) for number, name in enumerate(self.names)}
         return {name: colour for name, colour in read.items() if colour is not None}
 
+    def unnamed(self, groups: Sequence[YoloImages]) -> list[str]:
+        """The folders of images of known splits that no entry names; trainers do not read them either."""
+        named = {image.parent for group in groups for image in group.images} | {group.folder for group in groups}
+        folders = [folder / "images" for folder, _ in split_folders(self.root)]
+        folders += [folder for folder, _ in split_folders(self.root / "images")]
+        return [relative(self.root, one) for one in folders if one not in named and next(images(one), None) is not None]
+
     def groups(self, findings: Findings) -> list[YoloImages]:
         """The images split by split, each once. Raises InvalidDataset if none of the named folders and lists exists."""
         named = [
@@ -95,7 +112,8 @@ class YoloDescription:
             return YoloImages(key, folder, list(images(folder)))
         if value.lower().endswith(".txt") and (listing := locator.find(value)) is not None:
             return self._listed(key, listing, findings)
-        if known_split(key) and self.file is not None:
+        looks_like_path = "/" in value and "://" not in value and not any(map(str.isspace, value))
+        if (known_split(key) or looks_like_path) and self.file is not None:
             detail = f"its {key} is {value[:200]!r}, which is neither a folder nor a list of images in the dataset"
             findings.add("missing_partner", relative(self.root, self.file), detail)
         return None
@@ -163,7 +181,7 @@ def text_labelled(root: Path) -> list[tuple[str | None, Path]]:
     """The folders ``images`` with label files in ``labels`` beside them, and their splits, as Label Studio writes."""
     return [
         (split, folder / "images")
-        for folder, split in [(root, None), *split_folders(root)]
+        for folder, split in all_folders(root)
         if (folder / "images").is_dir()
         and next(images(folder / "labels"), None) is None
         and any(_holds_labels(path) for path in files(folder / "labels", _TEXT))

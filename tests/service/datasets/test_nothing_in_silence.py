@@ -230,3 +230,41 @@ def test_folders_of_a_zip_made_on_windows_are_folders(tmp_path: Path) -> None:
     unpack(tmp_path / "set.zip", tmp_path / "out")
     items, report, _ = read(tmp_path / "out")
     assert (list(items), report.clean) == (["a"], True)
+
+
+def test_voc_s_lists_of_all_tasks_are_read_where_there_are_none_of_segmentation(tmp_path: Path) -> None:
+    images = {f"JPEGImages/{name}.png": noise(number, 10, 12) for number, name in enumerate("abc")}
+    masks = dict.fromkeys(("SegmentationClass/a.png", "SegmentationClass/b.png"), MASK)
+    main = {"train.txt": "a\nc\n", "val.txt": "b\n", "cell_train.txt": "a  1\nb -1\n"}
+    lists = {f"ImageSets/Main/{name}": text for name, text in main.items()}
+    write(tmp_path, **images, **masks, **lists, **{"labelmap.txt": "background:0,0,0::\ncell:250,10,10::\n"})
+    _, report, _ = read(tmp_path)
+    assert (report.splits, report.clean) == ({"train": 1, "val": 1}, True)
+
+
+def test_folders_of_labels_beside_those_of_splits_are_splits_too(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "valid", "fold3")):
+        write(tmp_path, **{f"{split}/images/a.png": noise(number, 10, 12), f"{split}/labels/a.txt": OUTLINE})
+    write(tmp_path, **{"classes.txt": "cell\n"})
+    assert read(tmp_path)[1].splits == {"fold3": 1, "train": 1, "val": 1}
+
+
+def test_what_data_yaml_leaves_open_is_named(tmp_path: Path) -> None:
+    text = "train: train/images\nval: train/images\nholdout: holdout/images\nurl: https://x/y\nnames: [cell]\n"
+    write(tmp_path, **{"data.yaml": text})
+    for number, split in enumerate(("train", "test")):
+        write(tmp_path, **{f"{split}/images/a.png": noise(number, 10, 12), f"{split}/labels/a.txt": OUTLINE})
+    _, report, _ = read(tmp_path)
+    assert report.splits == {"train": 1}
+    assert "its holdout is 'holdout/images', which is neither" in details(report, "missing_partner")[0]
+    assert "data.yaml does not name this folder, so it is not read" in details(report, "assumed")
+    (tmp_path / "data.yaml").write_text("train: train/images\nval: test/images\nnames: [cell]\n")
+    _, report, _ = read(tmp_path)
+    assert (report.splits, report.faults) == ({"train": 1, "val": 1}, ())
+
+
+@pytest.mark.parametrize(("place", "split"), [("", ""), ("images/", ""), ("fold 2/", "fold_2"), ("valid/", "val")])
+def test_roboflow_s_folders_are_splits(tmp_path: Path, place: str, split: str) -> None:
+    write(tmp_path / "set", **{f"{place}_annotations.coco.json": coco("a.png"), f"{place}a.png": noise(1, 10, 12)})
+    write(tmp_path / "set", readme="")
+    assert read(tmp_path / "set")[1].splits == {split: 1}
