@@ -37,8 +37,11 @@ class TenantUsage:
     store: ObjectStore
 
     def add_job(self, job: str, tenant: str) -> None:
-        """Lists the job among its tenant's. Call it before its spec is written."""
-        self.store.put(keys.tenant_job(tenant, job), b"")
+        """Lists the job among its tenant's. Call it before its spec is written.
+
+        This does not wait for the disk, as the spec does: what a power cut takes from the lists, the sweeper puts back.
+        """
+        self.store.put(keys.tenant_job(tenant, job), b"", flush=False)
 
     def lists_job(self, job: str, tenant: str) -> bool:
         """Whether the job is listed among the tenant's."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME_DIGITS = 10
 _RANDOM_DIGITS = 8
+_RANDOM_BITS = 5 * _RANDOM_DIGITS
 _LAST_MS = 2**48 - 1
 
 ID_BODY = rf"[{_DIGITS}]{{{_TIME_DIGITS + _RANDOM_DIGITS}}}"
@@ -32,13 +33,12 @@ def new_id(letter: str, now: datetime | None = None) -> str:
     elapsed_ms = int(moment.timestamp() * 1000)
     if not 0 <= elapsed_ms <= _LAST_MS:
         raise ValueError(f"{moment.isoformat()} cannot be put in a job id; the range is 1970 to the year 10889")
+    number = (_LAST_MS - elapsed_ms) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
     digits = []
-    remaining = _LAST_MS - elapsed_ms
-    for _ in range(_TIME_DIGITS):
-        remaining, digit = divmod(remaining, 32)
+    for _ in range(_TIME_DIGITS + _RANDOM_DIGITS):
+        number, digit = divmod(number, 32)
         digits.append(_DIGITS[digit])
-    random = "".join(secrets.choice(_DIGITS) for _ in range(_RANDOM_DIGITS))
-    return letter + "".join(reversed(digits)) + random
+    return letter + "".join(reversed(digits))
 
 
 def accepted_at(job: str) -> datetime:

@@ -36,11 +36,14 @@ class ObjectStore(Protocol):
     Every method may raise StoreUnavailable, whose message names the store and the remedy.
     """
 
-    def put(self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False, flush: bool = True
+    ) -> ObjectInfo:
         """Write a whole object, durably; readers see all of the old one or all of the new.
 
         With ``if_absent``, exactly one of any number of racing writers wins; the others get ObjectExists.
-        ``content_type`` defaults to the one that belongs to the key's suffix.
+        ``content_type`` defaults to the one that belongs to the key's suffix. With ``flush=False`` a new, empty object
+        need not be on the disk yet: it outlives the process, but a power cut may take it back.
         """
         ...
 

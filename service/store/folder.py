@@ -1,9 +1,9 @@
 """The object store as plain files in a folder: the same keys and guarantees as S3, for one machine.
 
 Writes go to ``.incoming/`` inside the root, are flushed to disk, and are then renamed to their key (or hard-linked,
-which fails if the name is taken: that is ``if_absent``). No part of a key starts with '.', so nothing in ``.incoming/``
-is ever listed or read. Paths are walked part by part through directory descriptors that follow no symbolic link, so no
-key leads out of the root.
+which fails if the name is taken: that is ``if_absent``); new, empty objects are created under their key. No part of a
+key starts with '.', so nothing in ``.incoming/`` is ever listed or read. Paths are walked part by part through
+directory descriptors that follow no symbolic link, so no key leads out of the root.
 
 A folder cannot hold both an object ``a`` and an object ``a/b``, as S3 can: the second raises InvalidKey.
 """
@@ -15,31 +15,21 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import TypeVar
 
-from service.errors import ObjectExists, ObjectNotFound, StoreUnavailable
+from service.errors import ObjectExists, ObjectNotFound
 from service.store import signing
 from service.store.adopt_file import move_into_place
-from service.store.base import (
-    ObjectInfo,
-    check_expiry,
-    check_range,
-    check_size,
-)
+from service.store.base import ObjectInfo, check_expiry, check_range, check_size
 from service.store.disk_errors import disk_errors
-from service.store.folder_walk import (
-    NO_FOLLOW,
-    holds_object,
-    make_folder,
-    open_below,
-    scan,
-    walk,
-)
+from service.store.drafts import create_file, new_draft, remove_drafts, write_all
+from service.store.folder_walk import NO_FOLLOW, holds_object, make_folder, open_folder, scan, walk
 from service.store.keys import check_key, check_prefix, check_start
 
 INCOMING = ".incoming"
@@ -48,6 +38,8 @@ LEFTOVER_AGE_S = 3600
 COPY_BYTES = 1 << 20
 RENAME_ATTEMPTS = 100
 """Tries at moving a file into a folder that other processes keep removing by deleting its last object."""
+
+Made = TypeVar("Made")
 
 
 class FolderStore:
@@ -59,17 +51,21 @@ class FolderStore:
         self._public_url = public_url.rstrip("/")
         with disk_errors(root):
             make_folder(root / INCOMING)
-            self._remove_drafts()
+            remove_drafts(root / INCOMING, LEFTOVER_AGE_S)
 
     def __repr__(self) -> str:
         return f"FolderStore({str(self.root)!r})"
 
-    def put(self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False, flush: bool = True
+    ) -> ObjectInfo:
         """Write a whole object; see ObjectStore. The media type is always that of the key's suffix."""
         self._check_new(key, if_absent)
         check_size(key, len(data))
+        if not data and (info := self._create_empty(key, flush=flush)) is not None:
+            return info
         with self._draft(key) as (incoming, draft, file):
-            file.write(data)
+            write_all(file, data)
             return self._commit(key, incoming, draft, file, len(data), if_absent=if_absent)
 
     def put_file(
@@ -93,7 +89,7 @@ class FolderStore:
                     return self._commit(key, incoming, draft, source, found.st_size, if_absent=if_absent)
                 left = found.st_size
                 while left and (piece := source.read(min(left, COPY_BYTES))):
-                    file.write(piece)
+                    write_all(file, piece)
                     left -= len(piece)
                 return self._commit(key, incoming, draft, file, found.st_size, if_absent=if_absent)
 
@@ -195,59 +191,77 @@ class FolderStore:
     def remove_leftovers(self) -> None:
         """Removes abandoned temporary files, as opening the store does. Raises StoreUnavailable."""
         with self._disk_errors():
-            self._remove_drafts()
+            remove_drafts(self.root / INCOMING, LEFTOVER_AGE_S)
 
     def _check_new(self, key: str, if_absent: bool) -> None:
         check_key(key)
-        if if_absent and self.head(key) is not None:
+        # Nearly always the name is free. One look along the path says so; what it finds, if anything, is then looked up
+        # without following links.
+        if if_absent and os.path.lexists(os.path.join(self.root, key)) and self.head(key) is not None:
             raise ObjectExists(f"{key} exists already in the store", key=key)
 
     @contextmanager
-    def _draft(self, key: str) -> Iterator[tuple[int, str, IO[bytes]]]:
-        """An empty temporary file, removed at the end: the descriptor of its folder, its name there, and the file."""
-        with self._disk_errors(key), self._folder(INCOMING) as incoming:
-            draft = f"{os.getpid()}-{secrets.token_hex(12)}"
-            try:
-                with os.fdopen(
-                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb"
-                ) as file:
-                    yield incoming, draft, file
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(draft, dir_fd=incoming)
+    def _draft(self, key: str) -> Iterator[tuple[int, str, FileIO]]:
+        """A temporary file for the key: the descriptor of its folder, its name there, and the file."""
+        with self._disk_errors(key), self._folder(INCOMING) as incoming, new_draft(incoming) as (draft, file):
+            yield incoming, draft, file
 
-    def _commit(
-        self, key: str, incoming: int, draft: str, file: IO[bytes], size: int, *, if_absent: bool
-    ) -> ObjectInfo:
+    def _commit(self, key: str, incoming: int, draft: str, file: FileIO, size: int, *, if_absent: bool) -> ObjectInfo:
         """Flushes the temporary file ``draft``, open as ``file``, to disk, and moves it to its key."""
-        if file.writable():
-            file.flush()
         os.fsync(file.fileno())
         info = _info(key, os.fstat(file.fileno()))
         if info.size != size:
             raise OSError(errno.EIO, f"{info.size} of {size} bytes are on the disk")
-        self._rename(incoming, draft, key, if_absent=if_absent)
+
+        def move(folder: int, name: str) -> None:
+            if if_absent:
+                os.link(draft, name, src_dir_fd=incoming, dst_dir_fd=folder)
+            else:
+                os.replace(draft, name, src_dir_fd=incoming, dst_dir_fd=folder)
+
+        try:
+            self._in_folder_of(key, move)
+        except FileExistsError:
+            if self.head(key) is None:
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), key) from None
+            raise ObjectExists(f"{key} exists already in the store", key=key) from None
         return info
 
-    def _rename(self, incoming: int, draft: str, key: str, *, if_absent: bool) -> None:
-        """Moves the temporary file to its key; again, where another process removed the folder meanwhile."""
+    def _create_empty(self, key: str, *, flush: bool) -> ObjectInfo | None:
+        """Creates an empty object; None if its name is taken.
+
+        It has no bytes that could be half-written or need flushing, so it needs no temporary file.
+        """
+
+        def create(folder: int, name: str) -> ObjectInfo:
+            descriptor = create_file(name, folder)
+            try:
+                return _info(key, os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+
+        with self._disk_errors(key), suppress(FileExistsError):
+            return self._in_folder_of(key, create, flush=flush)
+        return None
+
+    def _in_folder_of(self, key: str, change: Callable[[int, str], Made], *, flush: bool = True) -> Made:
+        """What ``change`` returns for the key's folder, made if absent, and name; the folder is flushed afterwards.
+
+        ``change`` is called again where another process removed the folder meanwhile.
+        """
         *folders, name = key.split("/")
-        for attempt in range(RENAME_ATTEMPTS):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 with self._folder(*folders, make=True) as folder:
-                    if if_absent:
-                        os.link(draft, name, src_dir_fd=incoming, dst_dir_fd=folder)
-                    else:
-                        os.replace(draft, name, src_dir_fd=incoming, dst_dir_fd=folder)
-                    os.fsync(folder)
-                return
+                    made = change(folder, name)
+                    if flush:
+                        os.fsync(folder)
+                    return made
             except FileNotFoundError:
-                if attempt + 1 == RENAME_ATTEMPTS:
+                if attempt == RENAME_ATTEMPTS:
                     raise
-            except FileExistsError:
-                if self.head(key) is None:
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), key) from None
-                raise ObjectExists(f"{key} exists already in the store", key=key) from None
 
     def _open(self, key: str) -> int:
         """A descriptor of the object's file. Raises ObjectNotFound."""
@@ -265,28 +279,8 @@ class FolderStore:
             raise ObjectNotFound(f"{key} is not in the store", key=key)
         return descriptor
 
-    @contextmanager
-    def _folder(self, *parts: str, make: bool = False) -> Iterator[int]:
-        """A descriptor of the folder at ``parts`` below the root, through no symbolic link."""
-        try:
-            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            raise StoreUnavailable("the folder of TWINSET_STORE_URL no longer exists; restore it or restart") from None
-        try:
-            for part in parts:
-                below = open_below(descriptor, part, make=make)
-                os.close(descriptor)
-                descriptor = below
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _remove_drafts(self) -> None:
-        oldest = time.time() - LEFTOVER_AGE_S
-        for entry in os.scandir(self.root / INCOMING):
-            with suppress(FileNotFoundError):
-                if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                    os.unlink(entry.path)
+    def _folder(self, *parts: str, make: bool = False) -> AbstractContextManager[int]:
+        return open_folder(self.root, *parts, make=make)
 
     def _disk_errors(self, key: str = "") -> AbstractContextManager[None]:
         return disk_errors(None, key)

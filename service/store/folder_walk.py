@@ -6,12 +6,14 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from service.errors import StoreUnavailable
 from service.store.keys import MAX_KEY_BYTES, is_part
 
 NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
 
 
 class NotAFolder(Exception):
@@ -35,9 +37,8 @@ def open_below(parent: int, name: str, *, make: bool = False) -> int:
 
     Raises NotAFolder for a symbolic link or, with ``make``, a file; FileNotFoundError; NotADirectoryError.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
     try:
-        return os.open(name, flags, dir_fd=parent)
+        return os.open(name, OPEN_FOLDER, dir_fd=parent)
     except FileNotFoundError:
         if not make:
             raise
@@ -52,7 +53,34 @@ def open_below(parent: int, name: str, *, make: bool = False) -> int:
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=parent)
         os.fsync(parent)
-    return os.open(name, flags, dir_fd=parent)
+    return os.open(name, OPEN_FOLDER, dir_fd=parent)
+
+
+@contextmanager
+def open_folder(root: Path, *parts: str, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder at ``parts`` below ``root``, through no symbolic link; see :func:`open_below`.
+
+    Raises StoreUnavailable if there is no root.
+    """
+    below = iter(parts)
+    try:
+        # The root and the first part in one step. What is wrong with either is found out in two.
+        flags = OPEN_FOLDER if parts else OPEN_FOLDER & ~os.O_NOFOLLOW
+        descriptor = os.open(os.path.join(root, *parts[:1]), flags)
+        next(below, None)
+    except OSError:
+        try:
+            descriptor = os.open(root, OPEN_FOLDER & ~os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise StoreUnavailable("the folder of TWINSET_STORE_URL no longer exists; restore it or restart") from None
+    try:
+        for part in below:
+            lower = open_below(descriptor, part, make=make)
+            os.close(descriptor)
+            descriptor = lower
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def scan(folder: int, after: str = "") -> list[str]:

@@ -62,7 +62,9 @@ class S3Store:
     def __repr__(self) -> str:
         return f"S3Store('s3://{self.bucket}/{self.prefix}', endpoint_url={self.endpoint_url!r})"
 
-    def put(self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False, flush: bool = True
+    ) -> ObjectInfo:
         check_size(key, len(data))
         sha256, md5 = hashlib.sha256(data).hexdigest(), content_md5(data)
         return self._put(key, data, len(data), sha256, md5, content_type, if_absent)

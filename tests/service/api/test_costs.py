@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -283,3 +284,16 @@ def test_a_signed_link_is_valid_in_one_spelling(client: TestClient, repository: 
         assert client.get(url.path, params={**query, "expires": other}).status_code == 403
     for further in ("utm=1", "signature=x", f"signature={query['signature']}", f"expires={expires}"):
         assert client.get(f"{url.path}?{url.query}&{further}").status_code == 403
+
+
+def test_a_job_is_accepted_with_the_flushes_that_its_spec_needs(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.post("/generate", json=BODY)
+    flushes: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushes.append)
+    answer = client.post("/generate", json=BODY)
+    monkeypatch.undo()
+    assert answer.status_code == 202
+    assert len(flushes) == 3  # the spec, the folder that it is in, and the folder of that folder
+    assert answer.json()["id"] in [job["id"] for job in client.get("/jobs").json()["jobs"]]

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidKey, ObjectExists, ObjectNotFound, StoreUnavailable
-from service.store.folder import FolderStore
+from service.store.folder import INCOMING, FolderStore
 
 SECRET = b"0123456789abcdef"
 
@@ -41,6 +41,9 @@ def outside(tmp_path: Path, folder_store: FolderStore) -> Path:
 
 def test_a_symbolic_link_leads_nowhere(folder_store: FolderStore, outside: Path) -> None:
     for key in ("jobs/way-out/secret.txt", "way-out/secret.txt", "way-out/new/secret.txt"):
+        with pytest.raises(InvalidKey, match="symbolic link") as refused:
+            folder_store.put(key, b"")
+        assert str(folder_store.root) not in refused.value.detail
         for use in (folder_store.get, folder_store.stream, folder_store.head, folder_store.delete):
             with pytest.raises(InvalidKey, match="symbolic link"):
                 use(key)
@@ -182,9 +185,9 @@ def test_a_folder_without_objects_is_no_folder(folder_store: FolderStore) -> Non
 
 def test_writers_and_deleters_of_one_folder_do_not_trip_each_other(folder_store: FolderStore) -> None:
     def write_and_delete(writer: int) -> None:
-        for _ in range(60):
-            folder_store.put(f"busy/place/{writer}", b"x")
-            assert folder_store.get(f"busy/place/{writer}") == b"x"
+        for data in [b"x", b""] * 30:
+            folder_store.put(f"busy/place/{writer}", data)
+            assert folder_store.get(f"busy/place/{writer}") == data
             folder_store.delete(f"busy/place/{writer}")
 
     with ThreadPoolExecutor(6) as pool:
@@ -341,3 +344,64 @@ def test_a_file_that_does_not_fit_on_the_disk_is_said_so_and_leaves_nothing_behi
     assert "File too large" in told
     assert list(folder_store.list("")) == []
     assert not any((folder_store.root / ".incoming").iterdir())
+
+
+def flushed(folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths in the store that are flushed to disk from now on; a temporary file is ``draft``."""
+    found: list[str] = []
+    plain = os.fsync
+
+    def note(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(folder_store.root)
+        found.append("draft" if path.parts[:1] == (INCOMING,) else str(path))
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_object_is_flushed_then_named_and_an_empty_one_only_named(
+    folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = flushed(folder_store, monkeypatch)
+    folder_store.put("jobs/j1/spec.json", b"{}")
+    assert found == ["draft", ".", "jobs", "jobs/j1"]
+    found.clear()
+    folder_store.put("jobs/j1/started", b"")
+    assert found == ["jobs/j1"]
+    found.clear()
+    folder_store.put("jobs/j1/listed", b"", flush=False)
+    assert found == []
+    folder_store.put("jobs/j1/listed", b"not empty", flush=False)
+    assert found == ["draft", "jobs/j1"]
+    assert folder_store.get("jobs/j1/listed") == b"not empty"
+
+
+def test_an_empty_object_keeps_the_rules_of_others(folder_store: FolderStore) -> None:
+    folder_store.put("jobs/j1/spec.json", b"{}")
+    first = folder_store.put("jobs/j1/spec.json", b"")
+    assert folder_store.get("jobs/j1/spec.json") == b""
+    assert folder_store.put("jobs/j1/spec.json", b"").etag != first.etag
+    with pytest.raises(ObjectExists):
+        folder_store.put("jobs/j1/spec.json", b"", if_absent=True)
+    for key in ("jobs/j1", "jobs/j1/spec.json/below"):
+        with pytest.raises(InvalidKey):
+            folder_store.put(key, b"")
+    assert [info.key for info in folder_store.list("")] == ["jobs/j1/spec.json"]
+    assert list((folder_store.root / INCOMING).iterdir()) == []
+
+
+def test_of_many_threads_that_put_an_empty_object_if_absent_one_wins(folder_store: FolderStore) -> None:
+    together = threading.Barrier(8)
+
+    def put(_: int) -> bool:
+        together.wait()
+        try:
+            folder_store.put("tenants/acme/jobs/j1", b"", if_absent=True)
+        except ObjectExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(put, range(8))) == 1
