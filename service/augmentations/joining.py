@@ -101,7 +101,7 @@ def join_note(dataset: str, classes: ClassList, card: ModelCard, match: ClassMat
         return f"{lists} Both cannot be exported as one dataset; export the twins alone."
     needs = [f'"rename": {json.dumps(join.rename, ensure_ascii=False)}'] if join.rename else []
     needs += [f'"classes": {json.dumps(join.keep, ensure_ascii=False)}'] if join.keep is not None else []
-    return f"{lists} To export both as one dataset, give the export {' and '.join(needs)}."
+    return f"{lists} To export both as one dataset, POST /exports needs {', '.join(needs)}."
 
 
 def card_names(card: ModelCard) -> list[str]:

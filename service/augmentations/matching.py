@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -63,11 +64,13 @@ def match_classes(
             background.add(found.index)
     if unmatched:
         has = [entry.name for entry in card.classes]
-        example = f"{{{truncated_repr(unmatched[0])}: {truncated_repr(card.classes[-1].name)}}}"
+        theirs = card.classes[-1].name
+        example = f"{{{truncated_repr(unmatched[0])}: {truncated_repr(theirs)}}}"
+        option = shlex.join(["--class-map", f"{unmatched[0]:.60}={theirs:.60}"])
         faults.add_plain(
             "/class_map",
             f"the dataset has {join_list(unmatched)}, which {card.id} does not know; its classes are "
-            f"{join_list(has)}. Name in class_map the class for each, as in {example}, or null to give its pixels "
+            f"{join_list(has)}. Name in class_map the class for each, as in {example} ({option}), or null to give its pixels "
             "to the classes around them",
         )
     elif valid and not matched:

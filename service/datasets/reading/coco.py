@@ -15,6 +15,7 @@ from service.datasets.reading.coco_files import (
     coco_id,
     cut_off_files,
     load_coco,
+    misplaced_files,
     read_categories,
     with_outlines,
 )
@@ -67,6 +68,8 @@ class CocoSource:
         for path in cut_off_files(self.root):
             detail = "it has images and annotations, but no categories: it is cut off, or not COCO; write it anew"
             findings.add("damaged", relative(self.root, path), detail)
+        for path in misplaced_files(self.root):
+            findings.add("unreadable", relative(self.root, path), "it is not read there; move it into annotations/")
         read: dict[Path, Path] = {}
         for path in self._files:
             data = load_coco(path)

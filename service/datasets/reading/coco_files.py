@@ -74,6 +74,12 @@ def cut_off_files(root: Path) -> list[Path]:
     return [path for path in found if _missing_members(path) == {"categories"} and not _of_another_task(path)]
 
 
+def misplaced_files(root: Path) -> list[Path]:
+    """The COCO files in folders of ``annotations/``, where they are not looked for: old ones mostly."""
+    found = visible(root, "annotations/*/*.json")
+    return [path for path in found if not _missing_members(path)]
+
+
 def with_outlines(files: list[Path]) -> list[Path]:
     """The files without those of COCO's other tasks, if ``instances_*.json`` are among them."""
     if not any(path.stem.startswith("instances") for path in files):

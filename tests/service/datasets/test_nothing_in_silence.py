@@ -211,6 +211,15 @@ def test_a_coco_file_that_is_cut_off_is_reported(tmp_path: Path) -> None:
     assert (report.splits, faults(report)) == ({"train": 1}, {"damaged": ["annotations/val.json"]})
 
 
+def test_a_coco_file_in_a_folder_of_annotations_is_reported(tmp_path: Path) -> None:
+    images = {"images/a.png": noise(1, 10, 12), "images/b.png": noise(2, 10, 12)}
+    write(tmp_path, **images, **{"annotations/train.json": coco("a.png"), "annotations/new/val.json": coco("b.png")})
+    _, report, _ = read(tmp_path)
+    assert (report.splits, faults(report)) == ({"train": 1}, {"unreadable": ["annotations/new/val.json"]})
+    (tmp_path / "annotations/new/val.json").rename(tmp_path / "annotations/val.json")
+    assert read(tmp_path)[1].splits == {"train": 1, "val": 1}
+
+
 def test_label_files_in_upper_case_are_read(tmp_path: Path) -> None:
     write(tmp_path, **{"data.yaml": "train: images\nval: images\nnames: [cell]\n"})
     write(tmp_path, **{"images/a.JPG": noise(1, 10, 12), "labels/a.TXT": OUTLINE, "images/b.PNG": noise(2, 10, 12)})

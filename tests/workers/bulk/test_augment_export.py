@@ -170,7 +170,7 @@ def test_a_plan_says_what_an_export_with_the_dataset_needs(url: str, tmp_path: P
         plan: Any = client.augment(dataset=dataset, model="tissue", count=3, dry_run=True)
         note = plan.plan.notes[-1]
         assert f"The dataset's classes are building, water, vegetation; those of tissue@1.0.0 {MODEL}." in note
-        assert 'give the export "classes": ["building", "water", "vegetation"]' in note
+        assert 'POST /exports needs "classes": ["building", "water", "vegetation"]' in note
         made = client.augment(dataset=dataset, model="tissue", count=3, wait=True, progress=False)
         export = made.export(format="folders", classes=["building", "water", "vegetation"])
         assert export.wait(progress=False).info.items == {"real": 6, "synthetic": 3}
