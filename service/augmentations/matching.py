@@ -70,8 +70,8 @@ def match_classes(
         faults.add_plain(
             "/class_map",
             f"the dataset has {join_list(unmatched)}, which {card.id} does not know; its classes are "
-            f"{join_list(has)}. Name in class_map the class for each, as in {example} ({option}), or null to give its pixels "
-            "to the classes around them",
+            f"{join_list(has)}. Name in class_map the class for each, as in {example} ({option}), or null to give its "
+            "pixels to the classes around them",
         )
     elif valid and not matched:
         faults.add_plain(
