@@ -351,7 +351,7 @@ def test_a_flood_of_unknown_keys_costs_a_few_look_ups_and_slows_no_known_key(
     store.read.clear()
     for _ in range(2000):
         refusal(authenticator, bearer(KeyText.new()))
-    assert len(store.read) <= gate_module._LOOK_UPS_AT_ONCE
+    assert len(store.read) <= gate_module._MAX_LOOK_UP_BURST
     assert authenticator.knows(bearer(KeyText.new())), "no thread and no store is needed to refuse one more"
     assert authenticator.knows(bearer(good)), "a known key was not pushed out of memory"
     newer, _ = key_store.create("other")
