@@ -106,6 +106,9 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
+        # An interrupt amid code from a string (a dataclass of a module that is imported) leaves a mark in CPython, by
+        # which "python -m" ends by the signal, although it was handled. Running the next such code removes it.
+        exec("")
         return 128 + signal.SIGINT
     except TwinsetError as error:
         from service.cli.console import show_problem

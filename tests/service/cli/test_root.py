@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,24 @@ def test_no_command_of_the_service_loads_torch_or_the_workers() -> None:
         "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'numpy', 'workers', 'diffusers')])"
     )
     assert python(code).stdout.strip() == "[]"
+
+
+def test_an_interrupt_while_a_module_defines_a_dataclass_has_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "import click\n"
+        "from service.cli.root import run, twinset\n"
+        "@twinset.command()\n"
+        "def loading(): exec('raise KeyboardInterrupt')\n"
+        "twinset.table['loading'] = ('interrupted:loading', '')\n"
+        "sys.exit(run(['loading']))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"},
+        stderr=subprocess.PIPE,
+    )
+    assert (ended.returncode, ended.stderr.strip()) == (130, b"Stopped.")
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
