@@ -5,7 +5,6 @@ ARG BUILD_IMAGE=${BASE_IMAGE}
 FROM ${BASE_IMAGE} AS valkey
 RUN apt-get update && apt-get install --yes --no-install-recommends redis-server && rm -rf /var/lib/apt/lists/* \
     && ln -s redis-server /usr/bin/valkey-server && ln -s redis-cli /usr/bin/valkey-cli
-USER redis
 WORKDIR /data
 CMD ["valkey-server"]
 
