@@ -40,9 +40,7 @@ def write_secrets(folder: Path) -> None:
     secret("valkey.conf", lambda: f"requirepass {password}")
     secret("twinset_broker_url", lambda: f"redis://:{password}@valkey:6379/0")
     key_id, key = secret("s3_access_key_id", token), secret("s3_secret_access_key", token)
-    secret(
-        "aws_credentials", lambda: f"[default]\naws_access_key_id = {key_id}\naws_secret_access_key = {key}"
-    )
+    secret("aws_credentials", lambda: f"[default]\naws_access_key_id = {key_id}\naws_secret_access_key = {key}")
     identity = {
         "name": "twinset",
         "credentials": [{"accessKey": key_id, "secretKey": key}],

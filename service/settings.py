@@ -41,8 +41,8 @@ class Settings(HttpLimits, BaseSettings):
 
     secrets_dir: ExistingFolder | None = Field(
         None,
-        description="Folder whose files are settings, one a file named like its variable (twinset_link_secret), such as "
-        "/run/secrets of a container. The environment comes first.",
+        description="Folder whose files are settings, each named like its variable (twinset_link_secret), such as "
+        "/run/secrets of a container; the environment comes first.",
     )
     data_dir: AbsolutePath = Field(
         Path("twinset-data"),

@@ -27,11 +27,11 @@ def composition() -> Composition:
     return Composition(
         "twinset-test",
         {
-            "TWINSET_LISTEN": f"127.0.0.1:{api}",
+            "API_LISTEN": f"127.0.0.1:{api}",
             "TWINSET_PUBLIC_URL": f"http://127.0.0.1:{api}",
-            "TWINSET_STORE_LISTEN": f"127.0.0.1:{store}",
+            "STORE_LISTEN": f"127.0.0.1:{store}",
             "TWINSET_S3_PUBLIC_ENDPOINT_URL": f"http://127.0.0.1:{store}",
-            "TWINSET_PROMETHEUS_LISTEN": f"127.0.0.1:{prometheus}",
+            "PROMETHEUS_LISTEN": f"127.0.0.1:{prometheus}",
         },
     )
 

@@ -1,4 +1,4 @@
-"""Docker for tests: commands of the engine, and the composition of docker/compose.yaml with the stand-ins of the tests."""
+"""Docker for tests: commands of the engine, and the composition of docker/compose.yaml with stand-ins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any
 from tests.readmes import ROOT
 
 CLONE_NEWNET = 0x40000000
+BIN = Path(sys.executable).parent
+"""Programs of the tests' environment."""
 STAND_INS = ROOT / "tests" / "docker" / "compose.yaml"
 
 
@@ -64,9 +67,7 @@ class Composition:
     def __call__(self, *arguments: str, timeout_s: float = 900) -> str:
         """Runs ``docker compose``."""
         files = ("-f", "docker/compose.yaml", "-f", str(STAND_INS))
-        return run(
-            "docker", "compose", "-p", self.project, *files, *arguments, timeout_s=timeout_s, **self.environment
-        )
+        return run("docker", "compose", "-p", self.project, *files, *arguments, timeout_s=timeout_s, **self.environment)
 
     def container(self, service: str) -> str:
         """The name of a service's first container."""

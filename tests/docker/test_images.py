@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from service import __version__
-from tests.docker.engine import image, run
+from tests.docker.engine import BIN, image, run
 from tests.readmes import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("images")]
@@ -92,7 +92,9 @@ def all_files(target: str, folder: Path) -> list[str]:
 
 def test_only_workers_hold_torch_and_weights_and_every_image_the_cards() -> None:
     code = "import importlib.util, model_store as m; f = m.bundled_folder()\n"
-    code += "print(len([*f.rglob('card.json')]), len([*f.rglob('*.safetensors')]), bool(importlib.util.find_spec('torch')))"
+    code += (
+        "print(len([*f.rglob('card.json')]), len([*f.rglob('*.safetensors')]), bool(importlib.util.find_spec('torch')))"
+    )
     found = {target: inside(target, "python3", "-c", code).split() for target in TARGETS}
     assert found == {"service": ["3", "0", "False"], "bulk": ["3", "0", "False"], "worker": ["3", "3", "True"]}
 
@@ -115,7 +117,7 @@ def test_a_worker_makes_a_twin_on_a_read_only_file_system_without_network() -> N
 
 def test_the_dockerfiles_are_clean() -> None:
     files = ("docker/Dockerfile", "tests/docker/stand-ins.Dockerfile")
-    done = subprocess.run(["hadolint", "--config", "docker/hadolint.yaml", *files], cwd=ROOT, capture_output=True)
+    done = subprocess.run([BIN / "hadolint", "--config", "docker/hadolint.yaml", *files], cwd=ROOT, capture_output=True)
     assert done.stdout.decode() == ""
     assert done.returncode == 0
     text = (ROOT / files[0]).read_text(encoding="utf-8")

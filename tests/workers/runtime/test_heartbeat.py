@@ -46,7 +46,7 @@ def test_a_worker_touches_its_file_until_it_ends(broker_url: str, tmp_path: Path
     file.touch()
     os.utime(file, (0, 0))
     with worker(broker_url, tmp_path) as process:
-        first = until(lambda: file.exists() and file.stat().st_mtime or None, timeout_s=60)
+        first = until(lambda: (file.exists() and file.stat().st_mtime) or None, timeout_s=60)
         assert first > time.time() - 60
         until(lambda: file.stat().st_mtime > first, timeout_s=30)
         process.send_signal(signal.SIGTERM)
