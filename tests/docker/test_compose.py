@@ -54,7 +54,7 @@ def job(client: Twinset, reference: Reference) -> Iterator[Job]:
 
 
 def check(job: Job, store: ObjectStore, reference: Reference) -> float:
-    """Asserts that every twin of the job is there once, with the bytes of an undisturbed run; returns the time of its end."""
+    """Asserts that the job has every twin once, with the bytes of an undisturbed run; returns the time of its end."""
     until(lambda: job.refresh().info.state.ended, timeout_s=180)
     ended = time.monotonic()
     findings = check_job(store, JobRepository(store).read_spec(job.id), reference)

@@ -1,4 +1,4 @@
-"""Heartbeat file: a worker touches it while its loops turn, so that a supervisor can tell a hung process from a busy one.
+"""Heartbeat file: a worker touches it while its loops turn, so that a probe can tell a hung process from a busy one.
 
 The loop is Celery's, which takes messages from the broker. While the broker is away there is nothing for it to take,
 and a restart would not help, so the file is touched all the same. It is not touched once work hangs for so long that
@@ -99,8 +99,8 @@ class HeartbeatFile:
                 logger.warning("the heartbeat file %s cannot be written: %s", self._path, error)
 
 
-def _loop_step(record_turn: Callable[[], None], interval_s: float) -> type[bootsteps.StartStopStep]:
-    class LoopStep(bootsteps.StartStopStep):
+def _loop_step(record_turn: Callable[[], None], interval_s: float) -> type[Any]:
+    class LoopStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Calls ``record_turn`` from Celery's loop, over and over; begins again with each connection to the broker."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
