@@ -112,7 +112,7 @@ def test_the_list_of_packages_is_inside(target: str) -> None:
 
 def test_a_worker_makes_a_twin_on_a_read_only_file_system_without_network() -> None:
     options = ("--samples", "2", "--steps", "2", "--rounds", "1", "--rows", "2", "--json")
-    assert json.loads(inside("worker", "twinset", "bench", "siamese-nuclei", *options))["twins"] == 2
+    assert json.loads(inside("worker", "twinset", "bench", "siamese-nuclei", *options))["stored_per_s"] > 0
 
 
 def test_the_dockerfiles_are_clean() -> None:
