@@ -9,7 +9,7 @@ import pytest
 from service.client import Twinset
 from service.store.base import ObjectStore
 from service.store.s3 import S3Store
-from tests.docker.engine import Composition, engine_network, missing_engine
+from tests.docker.engine import IMAGE_TAG, Composition, engine_network, missing_engine
 from tests.ports import free_port
 
 
@@ -27,6 +27,7 @@ def composition() -> Composition:
     return Composition(
         "twinset-test",
         {
+            "IMAGE_TAG": IMAGE_TAG,
             "API_LISTEN": f"127.0.0.1:{api}",
             "TWINSET_PUBLIC_URL": f"http://127.0.0.1:{api}",
             "STORE_LISTEN": f"127.0.0.1:{store}",

@@ -19,6 +19,7 @@ from tests.readmes import ROOT
 CLONE_NEWNET = 0x40000000
 BIN = Path(sys.executable).parent
 """Programs of the tests' environment."""
+IMAGE_TAG = "test"
 STAND_INS = ROOT / "tests" / "docker" / "compose.yaml"
 
 
@@ -100,7 +101,7 @@ class Composition:
 
 def image(target: str) -> str:
     """The name of an image that the composition builds."""
-    return f"twinset-{target}:dev"
+    return f"twinset-{target}:{IMAGE_TAG}"
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
