@@ -6,12 +6,13 @@ The values are frozen. A process reads them once, by :func:`get_settings`; tests
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from service.errors import SettingsError
 from service.kit.http_limits import HttpLimits
@@ -21,6 +22,7 @@ from service.kit.setting_values import (
     BatchRows,
     BrokerUrl,
     Device,
+    ExistingFolder,
     HeaderSecret,
     LinkSecret,
     StoreUrl,
@@ -37,6 +39,11 @@ class Settings(HttpLimits, BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True, extra="forbid")
 
+    secrets_dir: ExistingFolder | None = Field(
+        None,
+        description="Folder whose files are settings, each named like its variable (twinset_link_secret), such as "
+        "/run/secrets of a container; the environment comes first.",
+    )
     data_dir: AbsolutePath = Field(
         Path("twinset-data"),
         validate_default=True,
@@ -265,9 +272,26 @@ class Settings(HttpLimits, BaseSettings):
         description="Datasets, augmentation sets and exports that a bulk worker handles at the same time, 1-64; up to "
         "four times as many while several tenants wait.",
     )
+    heartbeat_file: AbsolutePath | None = Field(
+        None, description="File that a worker touches every 5 seconds while its loops turn; unset: none."
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], LOWER_CASE] = Field(
         "info", description="Log level: debug, info, warning, error."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        folder = Path(os.environ.get(f"{ENV_PREFIX}SECRETS_DIR") or ".none")
+        if not folder.is_dir():
+            return init_settings, env_settings
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, secrets_dir=folder)
 
 
 def read_settings(**overrides: Any) -> Settings:

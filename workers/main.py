@@ -64,6 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     from workers.maintenance.webhook_sender import WebhookSender
     from workers.models.cache import device_and_dtype
     from workers.runtime.slots import ExtraThreads
+    from workers.runtime.heartbeat import HeartbeatFile
 
     settings = get_settings()
     worker = open_worker(settings, grace_s=options.grace_s)
@@ -73,6 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     sender = WebhookSender(worker)
     garbage_collector = GarbageCollector(worker)
     repairer = Repairer(worker)
+    heartbeat = HeartbeatFile(settings.heartbeat_file, app, worker.redis, lambda: worker.claims.renewer.hangs)
 
     def request_shutdown(**_: object) -> None:
         worker.shutdown.request()
@@ -91,6 +93,7 @@ def _run(options: argparse.Namespace) -> int:
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
     logger.info("worker %s: %d chunks at once, store %s", worker.name, settings.worker_threads, settings.store_url)
+    heartbeat.start()
     extra.start()
     sweeper.start()
     sender.start()
@@ -105,6 +108,7 @@ def _run(options: argparse.Namespace) -> int:
         sender.stop()
         garbage_collector.stop()
         repairer.stop()
+        heartbeat.stop()
         worker.close()
     logger.info("worker %s has stopped", worker.name)
     if worker.engine.device_lost:

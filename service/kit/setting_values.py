@@ -23,6 +23,12 @@ def _absolute(value: Path) -> Path:
     return value.expanduser().absolute()
 
 
+def _existing_folder(value: Path) -> Path:
+    if not value.is_dir():
+        raise ValueError("there is no such folder; write the path of one, or leave it unset")
+    return _absolute(value)
+
+
 def _store_url(value: str) -> str:
     if not re.match(r"^(file:///|s3://[^/]+)", value):
         raise ValueError("write file:///absolute/folder or s3://bucket/prefix")
@@ -87,6 +93,7 @@ def _lower_case(value: Any) -> Any:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 """Made absolute once, so that a process which changes its working directory keeps its data."""
+ExistingFolder = Annotated[Path, AfterValidator(_existing_folder)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
 BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]

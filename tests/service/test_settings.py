@@ -57,6 +57,33 @@ def test_the_environment_and_then_arguments_win(monkeypatch: pytest.MonkeyPatch)
     )
 
 
+def test_files_of_the_secrets_folder_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "twinset_link_secret").write_text("from-a-file-0123456789\n")
+    (tmp_path / "TWINSET_BROKER_URL").write_text("redis://:word@redis:6379/0\n")
+    (tmp_path / "another").write_text("of another program")
+    monkeypatch.setenv("TWINSET_SECRETS_DIR", str(tmp_path))
+    settings = read_settings()
+    assert settings.link_secret is not None
+    assert settings.link_secret.get_secret_value() == "from-a-file-0123456789"
+    assert settings.broker_url == "redis://:word@redis:6379/0"
+    monkeypatch.setenv("TWINSET_BROKER_URL", "redis://elsewhere:6379/0")
+    assert read_settings().broker_url == "redis://elsewhere:6379/0"
+
+
+def test_a_wrong_secret_in_a_file_is_named_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "twinset_link_secret").write_text("short")
+    monkeypatch.setenv("TWINSET_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(errors.SettingsError, match=r"TWINSET_LINK_SECRET: .*openssl rand") as raised:
+        read_settings()
+    assert "short" not in raised.value.detail
+
+
+def test_a_secrets_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINSET_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(errors.SettingsError, match=rf"TWINSET_SECRETS_DIR={tmp_path}/none: there is no such folder"):
+        read_settings()
+
+
 def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = get_settings()
     monkeypatch.setenv("TWINSET_PORT", "9000")

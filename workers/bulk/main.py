@@ -58,6 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     from workers.bulk.sweeper import RunSweeper
     from workers.bulk.worker import open_bulk_worker
     from workers.maintenance.webhook_sender import WebhookSender
+    from workers.runtime.heartbeat import HeartbeatFile
     from workers.runtime.metrics_server import serve_metrics
     from workers.runtime.slots import ExtraThreads
 
@@ -72,6 +73,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     sweeper = RunSweeper(worker)
     sender = WebhookSender(worker)
+    heartbeat = HeartbeatFile(settings.heartbeat_file, app, worker.redis, lambda: worker.renewer.hangs)
 
     def request_shutdown(**_: object) -> None:
         worker.shutdown.request()
@@ -87,6 +89,7 @@ def _run(options: argparse.Namespace) -> int:
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
     logger.info("bulk worker %s: %d runs at once, store %s", worker.name, settings.bulk_threads, settings.store_url)
+    heartbeat.start()
     extra.start()
     sweeper.start()
     sender.start()
@@ -97,6 +100,7 @@ def _run(options: argparse.Namespace) -> int:
         extra.stop()
         sweeper.stop()
         sender.stop()
+        heartbeat.stop()
         worker.close()
     logger.info("bulk worker %s has stopped", worker.name)
     return celery_worker.exitcode or 0

@@ -66,6 +66,12 @@ class LeaseRenewer:
             self._renewed.discard(renewed)
         self._leases.release(renewed.lease)
 
+    @property
+    def hangs(self) -> bool:
+        """Whether a holder is taken to hang."""
+        with self._lock:
+            return any(self._is_hung(renewed) for renewed in self._renewed)
+
     def close(self) -> None:
         """Ends the thread. Leases that are not released expire."""
         self._closed.set()
@@ -78,7 +84,7 @@ class LeaseRenewer:
             if renewed.lost:
                 continue
             lease = renewed.lease
-            if time.monotonic() - renewed.heartbeat_at > self._hang_timeout_s:
+            if self._is_hung(renewed):
                 logger.error("job=%s chunk=%d seems to hang; its lease is left to expire", lease.job, lease.chunk)
                 continue
             if not self._leases.renew(lease):
@@ -88,6 +94,9 @@ class LeaseRenewer:
             if released and not renewed.lost:
                 # released while it was being renewed: no other worker should have to wait until it expires
                 self._leases.release(lease)
+
+    def _is_hung(self, renewed: RenewedLease) -> bool:
+        return time.monotonic() - renewed.heartbeat_at > self._hang_timeout_s
 
     def _run(self) -> None:
         while not self._closed.wait(self._interval_s):
