@@ -33,7 +33,9 @@ from tests.service.api.support import (
 from tests.service.api.test_uploads import KIND, PNG
 
 BODY: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 8}
-OPEN = {"/healthz", "/readyz", "/metrics", "/problems/{slug}", "/objects/{key}", "/twins/{job}/{index}/{kind}.png"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/autoscaling", "/problems/{slug}", "/objects/{key}"} | {
+    "/twins/{job}/{index}/{kind}.png"
+}
 Sign = Callable[[str], TestClient]
 
 
