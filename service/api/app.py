@@ -19,6 +19,7 @@ from service.api.log_redaction import install_log_redaction
 from service.api.lookups import Lookups
 from service.api.metrics import Metrics, MetricsMiddleware
 from service.api.openapi import install_openapi
+from service.api.request_ids import RequestIdMiddleware
 from service.api.routes import (
     archive,
     augmentations,
@@ -177,4 +178,5 @@ def create_app(
     )
     app.add_middleware(GateMiddleware, settings=settings)
     app.add_middleware(MetricsMiddleware, metrics=services.metrics)
+    app.add_middleware(RequestIdMiddleware)
     return app

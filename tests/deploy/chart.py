@@ -9,14 +9,17 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import helm_python as helm
-import jsonschema
-import kubernetes_validate
-import kubernetes_validate.utils as kubernetes_schemas
+import pytest
 import yaml
 from hypothesis import strategies as st
 
 from tests.readmes import ROOT
+
+_DEV = "a package of the extra 'dev' is not installed"
+helm = pytest.importorskip("helm_python", reason=_DEV)
+jsonschema = pytest.importorskip("jsonschema", reason=_DEV)
+kubernetes_validate = pytest.importorskip("kubernetes_validate", reason=_DEV)
+kubernetes_schemas = kubernetes_validate.utils
 
 CHART = ROOT / "deploy/helm/twinset"
 EXAMPLES = sorted((ROOT / "deploy/helm/examples").glob("*.yaml"))
@@ -39,7 +42,7 @@ class StrictLoader(yaml.SafeLoader):
 
 
 @cache
-def chart() -> helm.Chart:
+def chart() -> Any:
     return helm.Chart.load(str(CHART))
 
 
@@ -76,7 +79,7 @@ def pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 @cache
-def custom_schema(kind: str) -> jsonschema.Validator | None:
+def custom_schema(kind: str) -> Any:
     """The schema of a custom resource; a member that it does not have is an error."""
     path = Path(__file__).parent / "crds" / f"{kind.lower()}.json"
     if not path.exists():

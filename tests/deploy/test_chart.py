@@ -6,7 +6,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import helm_python as helm
 import pytest
 import yaml
 
@@ -22,6 +21,7 @@ from tests.deploy.chart import (
     Refused,
     Values,
     check_schema,
+    helm,
     of_kind,
     over_base,
     pods,
