@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tests.deploy.chart import (
     pods,
     rendered,
 )
-from tests.readmes import ROOT
+from tests.readmes import ROOT, Readme
 
 EVERYTHING = over_base(
     {
@@ -268,3 +269,22 @@ def test_the_chart_passes_helms_own_lint_and_has_the_programs_version() -> None:
     ]
     assert worse_than_advice == []
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
+
+
+def test_the_readmes_commands_install_releases_that_render() -> None:
+    commands = [words for words in Readme("deploy/README.md").shell if words[0] == "helm"]
+    assert len(commands) == 2
+    for words in commands:
+        assert (ROOT / next(word for word in words if word.startswith("deploy/helm/"))).samefile(CHART)
+        pairs = list(pairwise(words))
+        files = [ROOT / value for option, value in pairs if option == "-f" and value != "my-values.yaml"]
+        values = over_base({}, *(yaml.safe_load(file.read_text()) for file in files))
+        for option, value in pairs:
+            if option == "--set":
+                values = over_base(helm.parse_set_string(value), values)
+        assert pods(rendered(values, namespace=next(value for option, value in pairs if option == "-n")))
+
+
+def test_an_examples_comment_says_what_it_is() -> None:
+    assert [path.name for path in EXAMPLES] == ["spot-gpus.yaml", "trial.yaml"]
+    assert all(path.read_text().startswith("# ") for path in EXAMPLES)

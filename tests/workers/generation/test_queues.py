@@ -135,3 +135,9 @@ def test_a_message_that_no_list_stands_for_is_made_as_it_is_named(
     assert task.apply(kwargs={"job": spec.job, "chunk": 0}).get() == ChunkOutcome.RECORDED.value
     assert worker.hand.size == 0
     assert CHUNK_TURNS.queues == ("generate-interactive", "generate")
+
+
+def test_a_worker_takes_no_message_that_another_could_have(settings: Settings, worker: Worker) -> None:
+    # the count of prefetched messages drifts on Redis with late acknowledgement
+    conf = create_app(settings, worker).conf
+    assert (conf.task_acks_late, conf.worker_disable_prefetch, conf.worker_prefetch_multiplier) == (True, True, 1)
