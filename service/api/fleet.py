@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from service.broker.live_state import LiveState
 from service.errors import TwinsetError
-from service.jobs.backlog import Backlog, BacklogReader, ModelBacklog, leases_in_hand
+from service.jobs.backlog import Backlog, BacklogReader, ModelBacklog
 from service.jobs.device_time import DeviceTimes
 from service.jobs.open_jobs import OpenJobs
 from service.jobs.repository import JobRepository
@@ -53,7 +53,7 @@ class FleetReader:
         def read_now() -> FleetWork:
             backlog = reader.read()
             open_runs = list(runs.open_runs())
-            held = leases_in_hand(live_state, open_runs)
+            held = live_state.lease_holders(open_runs)
             return FleetWork(
                 backlog,
                 Counter(kind for run in open_runs if (kind := kind_of(run)) is not None),

@@ -8,22 +8,13 @@ was emptied.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from service.broker import redis_keys
-from service.broker.lease_token import holder_of
 from service.broker.live_state import LiveState
 from service.jobs.device_time import DeviceTimes
 from service.jobs.open_jobs import OpenJobs
 from service.jobs.spec import JobSpec
-
-if TYPE_CHECKING:
-    from redis import Redis
-
-_JOBS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ class BacklogReader:
         """The backlog now. Raises a store's error."""
         moment = now or datetime.now(UTC)
         found = self.open_jobs.look()
-        held = leases_in_hand(self.live_state, [open_job.spec.job for open_job in found])
+        held = self.live_state.lease_holders([open_job.spec.job for open_job in found])
         by_model: dict[str, list[tuple[JobSpec, int, float]]] = defaultdict(list)
         by_tenant: dict[str, float] = defaultdict(float)
         for open_job in found:
@@ -87,28 +78,3 @@ class BacklogReader:
         total = sum(by_tenant.values())
         share = max(by_tenant.values(), default=0.0) / total if total else 0.0
         return Backlog(models, sum(seconds > 0 for seconds in by_tenant.values()), share)
-
-
-def leases_in_hand(live_state: LiveState, jobs_or_runs: Sequence[str]) -> dict[str, list[str]] | None:
-    """The holders of the live leases of each of the jobs or runs; None if Redis does not answer."""
-
-    def ask(client: Redis) -> dict[str, list[str]]:
-        seconds, micros = client.time()
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
-        held: dict[str, list[str]] = {}
-        for first in range(0, len(jobs_or_runs), _JOBS_AT_ONCE):
-            some = jobs_or_runs[first : first + _JOBS_AT_ONCE]
-            with client.pipeline(transaction=False) as pipe:
-                for job in some:
-                    pipe.zrangebyscore(redis_keys.leases(job), now_ms, "+inf")
-                chunks = pipe.execute()
-            leased = [(job, int(chunk)) for job, found in zip(some, chunks, strict=True) for chunk in found]
-            tokens = client.mget([redis_keys.lease(job, chunk) for job, chunk in leased]) if leased else []
-            held |= {job: [] for job in some}
-            for (job, _), token in zip(leased, tokens, strict=True):
-                if token is not None:
-                    held[job].append(holder_of(str(token)))
-        return held
-
-    unknown: dict[str, list[str]] | None = None
-    return live_state.ask(ask, unknown) if jobs_or_runs else {}

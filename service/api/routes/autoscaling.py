@@ -26,7 +26,7 @@ _NAMES = "name or name@version, separated by commas"
 @router.get("/autoscaling", summary="Workers needed", response_model=Autoscaling, responses=answers(503))
 def autoscaling(
     services: ServicesDep,
-    target_s: Annotated[float, Query(gt=0, le=604_800, description="seconds in which the work shall be done")] = 600.0,
+    target_s: Annotated[float, Query(ge=1, le=604_800, description="seconds in which the work shall be done")] = 600.0,
     models: Annotated[str, Query(description=f"count these models only: {_NAMES}")] = "",
     except_models: Annotated[str, Query(description=f"do not count these models: {_NAMES}")] = "",
     runs_per_worker: Annotated[int, Query(ge=1, le=1000, description="runs that a bulk worker shall have")] = 2,

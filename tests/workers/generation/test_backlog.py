@@ -29,7 +29,7 @@ from tests.workers.fakes import Post, tiny_card, tiny_spec
 from workers.generation.chunk import ChunkOutcome, generate_chunk
 
 MODEL = tiny_card().id
-ROW_S = 0.01
+ROW_S = 0.1
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_the_backlog_is_what_is_not_recorded_at_the_measured_rate_and_survives_a
     assert found["twinset_open_jobs"] == {"": 2}
     assert found["twinset_row_step_device_seconds"] == {MODEL: ROW_S}
     assert found["twinset_tenants_waiting"] == {"": 2}
-    assert found["twinset_largest_tenant_share"][""] == pytest.approx(0.54 / whole)
+    assert found["twinset_largest_tenant_share"][""] == pytest.approx(5.4 / whole)
     assert "acme" not in client.get("/metrics").text
 
     worker = hire()
@@ -102,7 +102,7 @@ def test_the_backlog_is_what_is_not_recorded_at_the_measured_rate_and_survives_a
     left = metrics(client)
     assert left["twinset_backlog_device_seconds"] == {MODEL: pytest.approx(whole - 3 * 3 * 2 * ROW_S)}
     assert left["twinset_backlog_samples"] == {MODEL: 11}
-    assert client.get("/autoscaling?target_s=0.1").json()["replicas"] == 6, "0.56 s of work in 0.1 s"
+    assert client.get("/autoscaling?target_s=1").json()["replicas"] == 6, "5.6 s of work in 1 s"
 
 
 def test_workers_that_hold_leases_are_counted_once_and_never_scaled_away(
