@@ -1,7 +1,6 @@
 """All settings of the service and the workers, read from environment variables ``TWINSET_*``.
 
-The values are frozen. A process reads them once, by :func:`get_settings`; tests and the embedded stack build their own
-``Settings(...)`` and pass it on.
+The values are frozen. A process reads them once, by :func:`get_settings`; tests and the embedded stack build their own.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsS
 
 from service.errors import SettingsError
 from service.kit.http_limits import HttpLimits
+from service.kit.log_format import LogFormat
 from service.kit.setting_values import (
     LOWER_CASE,
     AbsolutePath,
@@ -277,6 +277,12 @@ class Settings(HttpLimits, BaseSettings):
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], LOWER_CASE] = Field(
         "info", description="Log level: debug, info, warning, error."
+    )
+    log_format: Annotated[LogFormat, LOWER_CASE] = Field(
+        "text", description="Log lines: text, or json for one object a line with job, chunk, run and request_id."
+    )
+    otel_endpoint: WebAddress | None = Field(
+        None, description="OpenTelemetry collector for traces, OTLP over HTTP (http://host:4318); unset: no traces."
     )
 
     @classmethod

@@ -12,6 +12,8 @@ from tests.markers import SLOW_PLACES
 from tests.readmes import PACKAGES, ROOT, Readme, each_readme
 
 ROOMS_WITH_A_README = (
+    "deploy",
+    "docker",
     "model_store",
     "service",
     "service/augmentations",

@@ -30,15 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_memory()
 
     from service.errors import TwinsetError
+    from service.kit.log_format import configure_logging
+    from service.kit.tracing import configure_tracing
     from service.settings import get_settings
 
     try:
         settings = get_settings()
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-            stream=sys.stderr,
-        )
+        configure_logging(settings.log_level, settings.log_format)
+        configure_tracing(settings.otel_endpoint, "twinset-worker")
         from workers.runtime.celery_logging import quiet_celery
 
         quiet_celery()
@@ -63,8 +62,8 @@ def _run(options: argparse.Namespace) -> int:
     from workers.maintenance.repairer import Repairer
     from workers.maintenance.webhook_sender import WebhookSender
     from workers.models.cache import device_and_dtype
-    from workers.runtime.slots import ExtraThreads
     from workers.runtime.heartbeat import HeartbeatFile
+    from workers.runtime.slots import ExtraThreads
 
     settings = get_settings()
     worker = open_worker(settings, grace_s=options.grace_s)

@@ -13,14 +13,17 @@ from service.api.bodies import BodyMemory
 from service.api.body_limit import BodyLimitMiddleware
 from service.api.docs import add_docs
 from service.api.errors import install_problem_handlers
+from service.api.fleet import FleetCollector, FleetReader
 from service.api.log_redaction import install_log_redaction
 from service.api.lookups import Lookups
 from service.api.metrics import Metrics, MetricsMiddleware
 from service.api.openapi import install_openapi
 from service.api.request_headers import GateMiddleware
+from service.api.request_ids import RequestIdMiddleware
 from service.api.routes import (
     archive,
     augmentations,
+    autoscaling,
     dataset_upload,
     datasets,
     exports,
@@ -122,7 +125,9 @@ def create_app(
         streams=Slots(settings.limit_streams, "event streams and waiting requests", "TWINSET_LIMIT_STREAMS"),
         transfers=Slots(settings.limit_transfers, "downloads and uploads", "TWINSET_LIMIT_TRANSFERS"),
         wrong_keys=WrongKeys(),
+        fleet=FleetReader.over(repository, RunRepository(store), live_state),
     )
+    services.metrics.registry.register(FleetCollector(services.fleet))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -159,6 +164,7 @@ def create_app(
         run_events,
         models,
         health,
+        autoscaling,
     ):
         app.include_router(part.router)
     for part in (uploads, augmentations, exports):
@@ -176,4 +182,5 @@ def create_app(
     )
     app.add_middleware(GateMiddleware, settings=settings)
     app.add_middleware(MetricsMiddleware, metrics=services.metrics)
+    app.add_middleware(RequestIdMiddleware)
     return app

@@ -9,8 +9,9 @@ checks keep pages out, on loopback and elsewhere:
   request changes something, whether it has a body or not. Reading needs no such check: no answer allows other origins
   to read it.
 
-Programs send neither Origin nor Sec-Fetch-Site. ``/healthz``, ``/readyz`` and ``/metrics`` are asked by the address of
-a pod or by a service's name, which the settings do not know, and tell nothing worth hiding: they take any Host.
+Programs send neither Origin nor Sec-Fetch-Site. ``/healthz``, ``/readyz``, ``/metrics`` and ``/autoscaling`` are asked
+by the address of a pod or by a service's name, which the settings do not know, and tell nothing worth hiding: they take
+any Host.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from service.kit.setting_values import HOST_NAME
 from service.kit.validation import truncated_repr
 from service.settings import Settings
 
-_PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
+_PROBED = frozenset({"/healthz", "/readyz", "/metrics", "/autoscaling"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _ONCE = frozenset(
     {b"host", b"origin", b"sec-fetch-site", b"authorization", b"content-type", b"content-length", b"idempotency-key"}

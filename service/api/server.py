@@ -6,6 +6,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.api.connections import BACKLOG, MAX_HEADER_BYTES, limited_protocol
+from service.kit.log_format import uvicorn_log_config
 from service.settings import Settings
 
 
@@ -14,6 +15,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_level=settings.log_level,
+        log_config=uvicorn_log_config(settings.log_level, settings.log_format),
         http=limited_protocol(settings),
         # the API has no WebSockets, so nothing else needs limits
         ws="none",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from service.broker import redis_keys
 from service.broker.async_redis import AsyncRedis
 from service.broker.connection import connect
+from service.broker.lease_token import holder_of
 from service.errors import BrokerUnavailable
 from service.kit.states import JobState
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _TTL_S = 86_400
 _STALLED_TTL_S = 600
+_JOBS_AT_ONCE = 500
 _TIMEOUT_S = 1.0
 _PAUSE_AFTER_FAILURE_S = 2.0
 _log = logging.getLogger("twinset.live_state")
@@ -118,6 +120,30 @@ class LiveState:
     def is_cancel_flagged(self, job: str) -> bool:
         """Whether the job is flagged as cancelled. False proves nothing: the truth is the cancel object."""
         return self.ask(lambda client: bool(client.exists(redis_keys.cancel(job))), False)
+
+    def lease_holders(self, jobs_or_runs: Sequence[str]) -> dict[str, list[str]] | None:
+        """For each live lease on the jobs' chunks, or the runs, the worker that holds it; None without an answer."""
+
+        def read(client: Redis) -> dict[str, list[str]]:
+            seconds, micros = client.time()
+            now_ms = int(seconds) * 1000 + int(micros) // 1000
+            held: dict[str, list[str]] = {}
+            for first in range(0, len(jobs_or_runs), _JOBS_AT_ONCE):
+                some = jobs_or_runs[first : first + _JOBS_AT_ONCE]
+                with client.pipeline(transaction=False) as pipe:
+                    for job in some:
+                        pipe.zrangebyscore(redis_keys.leases(job), now_ms, "+inf")
+                    chunks = pipe.execute()
+                leased = [(job, int(chunk)) for job, found in zip(some, chunks, strict=True) for chunk in found]
+                tokens = client.mget([redis_keys.lease(job, chunk) for job, chunk in leased]) if leased else []
+                held |= {job: [] for job in some}
+                for (job, _), token in zip(leased, tokens, strict=True):
+                    if token is not None:
+                        held[job].append(holder_of(str(token)))
+            return held
+
+        unknown: dict[str, list[str]] | None = None
+        return self.ask(read, unknown)
 
     def ping(self) -> None:
         """Raises :class:`BrokerUnavailable` unless Redis answers."""

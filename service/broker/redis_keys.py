@@ -5,7 +5,7 @@ Redis holds live state only. Losing any of it, or all, loses no job and no run: 
 Jobs and their chunks (the first three also serve a run, as chunk 0):
 
     key                            type     holds                                                    life
-    twinset:lease:{job}:{chunk}    string   token of the worker that holds the chunk                 lease_s, renewed
+    twinset:lease:{job}:{chunk}    string   token of the lease, with the name of its worker          lease_s, renewed
     twinset:leases:{job}           zset     chunk -> when its lease expires (ms)                     7 days, or the end
     twinset:epochs:{job}           hash     chunk -> how often its lease was taken                   7 days, or the end
     twinset:next:{job}             string   lowest chunk number that was never sent                  7 days, or the end

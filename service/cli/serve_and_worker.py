@@ -29,12 +29,14 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
     from service.api.app import create_app
     from service.api.server import server_config
     from service.auth.bind_check import require_keys
+    from service.kit.tracing import configure_tracing
     from service.local.stack import listen_on, local_address
     from service.settings import read_settings
     from service.store.opening import can_sign_links, open_store
 
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = read_settings(**given)
+    configure_tracing(settings.otel_endpoint, "twinset-api")
     with listen_on(settings.host, settings.port) if fd is None else socket.socket(fileno=fd) as listener:
         found = {"port": listener.getsockname()[1]}
         url = f"http://{local_address(settings.host)}:{found['port']}"

@@ -18,6 +18,7 @@ from service.jobs.spec import JobSpec, Run, runs_of
 from service.jobs.submit import JobSubmitter
 from service.jobs.validate import check_count
 from service.kit.ids import accepted_at, new_job_id
+from service.kit.log_context import current_origin
 from service.kit.validation import Faults
 from service.store import keys
 from service.store.checked import read_checked
@@ -102,6 +103,7 @@ class Retries:
             "count": count,
             "chunk_size": submitter.settings.chunk_size,
             "idempotency_key": None,
+            **current_origin(),
         }
         return JobSpec(**{**spec.model_dump(), **changes})
 

@@ -65,6 +65,8 @@ class JobSpec(GenerationParameters):
     callback: Callback | None = None
     request: dict[str, Any] = Field(description="the request as given, its masks by the ids of their uploads")
     idempotency_key: str | None = None
+    request_id: str | None = Field(None, description="the id of the request that made it")
+    traceparent: str | None = Field(None, description="the trace of that request, if there was one")
 
     @model_validator(mode="after")
     def _consistent(self) -> JobSpec:

@@ -29,6 +29,7 @@ from service.jobs.request import GenerateRequest
 from service.jobs.spec import JobSpec
 from service.jobs.validate import admit
 from service.kit.ids import accepted_at, new_job_id
+from service.kit.log_context import current_origin
 from service.masks.given import with_references
 from service.masks.reader import MaskReader, ReadMask
 from service.masks.uploads import Uploads
@@ -129,6 +130,7 @@ class JobSubmitter:
             callback=checked.callback,
             request=body,
             idempotency_key=reservation.key,
+            **current_origin(),
         )
         return spec, checked.masks
 

@@ -26,6 +26,8 @@ class RunSpec(_Frozen):
     request: dict[str, Any] = Field(default_factory=dict, description="the request as given")
     idempotency: str | None = Field(None, description="the key of the record that binds an Idempotency-Key to the run")
     callback: Callback | None = None
+    request_id: str | None = Field(None, description="the id of the request that made it")
+    traceparent: str | None = Field(None, description="the trace of that request, if there was one")
 
     @property
     def kind(self) -> RunKind:

@@ -26,6 +26,7 @@ from service.broker.run_queue import RunSender
 from service.errors import BrokerUnavailable, UnknownRun
 from service.jobs import idempotency
 from service.jobs.idempotency import Reservation
+from service.kit.log_context import current_origin
 from service.kit.run_kinds import RunKind, kind_of, new_run_id
 from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec
@@ -73,6 +74,7 @@ class RunSubmitter:
 
         When it returns, the spec is in the store.
         """
+        spec = spec.model_copy(update=current_origin())
         if not self.repository.write_spec(spec):
             return self.repository.read_spec(spec.run, tenant=spec.tenant), False
         self.send(spec)

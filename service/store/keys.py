@@ -301,6 +301,12 @@ def model_file(name: str, version: str, file: str) -> str:
     return f"models/{name}/{version}/{file}"
 
 
+def shape_choices_prefix(model: str) -> str:
+    """The batch shapes measured for ``name@version``."""
+    name, _, version = model.partition("@")
+    return f"shapes/{name}/{version}/"
+
+
 def shape_choice(name: str, version: str, machine_sha256: str) -> str:
     """The batch shape measured for a model on a machine type."""
     return f"shapes/{name}/{version}/{_checked_sha256(machine_sha256)}.json"

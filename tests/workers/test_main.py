@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from model_store.card import load_card
 from service.broker import redis_keys
+from service.broker.lease_token import holder_of
 from service.broker.queues import JobQueue
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
@@ -38,7 +40,7 @@ def until(condition: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
 
 @contextmanager
 def worker_process(
-    settings: Settings, store: FolderStore, log: Path, *arguments: str
+    settings: Settings, store: FolderStore, log: Path, *arguments: str, **variables: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
@@ -49,6 +51,7 @@ def worker_process(
         "TWINSET_DEVICE": "cpu",
         "TWINSET_CHUNKS_IN_FLIGHT": "2",
         "TWINSET_SWEEP_INTERVAL_S": "1",
+        **variables,
     }
     command = [sys.executable, "-m", "workers.main", *arguments]
     with log.open("ab") as output:
@@ -104,6 +107,50 @@ def test_on_sigterm_a_worker_requeues_its_chunks_and_the_next_ends_the_job(
     assert (summary.state, summary.done) == (JobState.SUCCEEDED, 40)
     lines = [json.loads(line) for line in manifest_lines(store, spec.job)]
     assert [line["index"] for line in lines] == list(range(40))
+
+
+def held_by(redis: Redis, spec: JobSpec, process: subprocess.Popen[bytes]) -> set[int]:
+    """The chunks of the job on which the worker has a lease."""
+    tokens = {chunk: redis.get(redis_keys.lease(spec.job, chunk)) for chunk in range(spec.chunks)}
+    return {chunk for chunk, token in tokens.items() if token and f"-{process.pid}-" in holder_of(str(token))}
+
+
+@pytest.mark.parametrize("grace_s", [0, 60])
+def test_on_sigterm_no_chunk_is_begun_and_what_is_unfinished_starts_elsewhere_within_two_seconds(
+    settings: Settings, redis: Redis, tiny_model: Path, tmp_path: Path, grace_s: int
+) -> None:
+    store = FolderStore(tmp_path / "objects", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    spec = submit(store, settings, tiny_model, count=32, chunk_size=8, steps=100)
+    # sweeps would send again what a worker failed to hand over
+    slow = {"TWINSET_BATCH_SHAPE": "2", "TWINSET_SWEEP_INTERVAL_S": "600"}
+    log, other_log = tmp_path / "worker.log", tmp_path / "other.log"
+    with (
+        worker_process(settings, store, log, f"--grace-s={grace_s}", **slow, TWINSET_WORKER_THREADS="1") as process,
+        worker_process(settings, store, other_log, **slow, TWINSET_WORKER_THREADS="4") as other,
+    ):
+        until(lambda: held_by(redis, spec, process) and held_by(redis, spec, other))
+        process.send_signal(signal.SIGTERM)
+        held = held_by(redis, spec, process)
+        handed_at: float | None = None
+        while process.poll() is None:
+            now_held = held_by(redis, spec, process)
+            assert now_held <= held, "a chunk was begun after SIGTERM"
+            if not now_held and handed_at is None:
+                handed_at = time.monotonic()
+            if grace_s == 0 and handed_at is not None and held_by(redis, spec, other) & held:
+                assert time.monotonic() - handed_at < 2.0
+                held = set()
+            time.sleep(0.01)
+        assert process.returncode == 0, log.read_text()
+        if grace_s == 0 and held:
+            assert handed_at is not None
+            until(lambda: held_by(redis, spec, other) & held, timeout_s=2.0)
+        else:
+            recorded = [chunk for chunk, _ in JobRepository(store).recorded_chunks(spec.job)]
+            assert grace_s == 0 or held <= set(recorded), "what was in hand was finished in the grace time"
+        summary = until(lambda: JobRepository(store).read_summary(spec.job))
+    assert (summary.state, summary.done) == (JobState.SUCCEEDED, 32)
+    assert ("requeued at shutdown" in log.read_text()) == (grace_s == 0)
 
 
 def test_an_invalid_setting_is_named_with_exit_code_1(settings: Settings, tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from redis.exceptions import RedisError
 
 from service.broker import redis_keys
 from service.errors import StoreError, TwinsetError, UnknownRun
+from service.kit.log_context import log_context
 from service.kit.run_kinds import RunKind, kind_of
 from service.kit.states import JobState
+from service.kit.tracing import span
 from service.runs.progress import forget_progress
 from service.runs.spec import RunSummary
 from workers.bulk import metrics
@@ -91,7 +93,12 @@ def _deliver(
     taken = worker.leases.take(run, 0)
     if taken is None:
         return RunOutcome.TAKEN, ""
-    with worker.renewer.renewing(taken) as lease, metrics.UNDER_WAY.labels(spec.kind.value).track_inprogress():
+    with (
+        span(spec.kind.value, traceparent=spec.traceparent, run=run, request_id=spec.request_id) as own,
+        log_context(run=run, request_id=spec.request_id, traceparent=own),
+        worker.renewer.renewing(taken) as lease,
+        metrics.UNDER_WAY.labels(spec.kind.value).track_inprogress(),
+    ):
         # mark first, then look for a cancel: cancelling writes the cancel first, then looks for the mark
         worker.runs.mark_started(run)
         context = RunContext(worker, spec, lease)

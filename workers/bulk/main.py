@@ -28,15 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
 
     from service.errors import TwinsetError
+    from service.kit.log_format import configure_logging
+    from service.kit.tracing import configure_tracing
     from service.settings import get_settings
 
     try:
         settings = get_settings()
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-            stream=sys.stderr,
-        )
+        configure_logging(settings.log_level, settings.log_format)
+        configure_tracing(settings.otel_endpoint, "twinset-bulk")
         from workers.runtime.celery_logging import quiet_celery
 
         quiet_celery()

@@ -74,7 +74,8 @@ def open_bulk_worker(
     store = store or open_store(settings)
     redis = connect(settings)
     live_state = LiveState(settings.broker_url)
-    leases = Leases(redis, settings.lease_s)
+    name = f"{platform.node() or 'bulk'}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    leases = Leases(redis, settings.lease_s, name)
     repository = JobRepository(store)
     catalogue = Catalogue(store)
     uploads = Uploads(store)
@@ -98,6 +99,6 @@ def open_bulk_worker(
         queue=queue or RunQueue(settings),
         slots=ProcessSlots(TenantQueues(redis, RUN_QUEUES), settings.bulk_threads),
         redis=redis,
-        name=f"{platform.node() or 'bulk'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        name=name,
         shutdown=Shutdown(grace_s),
     )

@@ -19,6 +19,8 @@ from service.errors import CardError, StoreError, UnknownJob, UnknownModel, Weig
 from service.jobs.sample_item import MadeTwin
 from service.jobs.shards import Shard, pack_shard, put_shard
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
+from service.kit.log_context import log_context
+from service.kit.tracing import span
 from workers.engine import EngineStopped
 from workers.generation.claims import (
     Claim,
@@ -66,22 +68,37 @@ _NOT_COMMITTED = {
 
 def generate_chunk(worker: Worker, job: str, chunk: int) -> ChunkOutcome:
     """Makes the twins of a chunk and records them, unless that has been done or must not be done."""
+    spec: JobSpec | None = None
     try:
-        outcome, why = _deliver(worker, job, chunk)
-    except StoreError as error:
-        # no fault of the chunk; the sweeper requeues it until the store works again
-        outcome, why = ChunkOutcome.RETRY, f"the store failed: {error.detail}"
-        worker.live_state.publish_stalled(job, error.detail)
-    CHUNKS.labels(outcome.name.lower()).inc()
-    logger.info("job=%s chunk=%d %s%s", job, chunk, outcome.value, f": {why}" if why else "")
+        spec = worker.repository.read_spec(job)
+    except (UnknownJob, StoreError) as error:
+        outcome, why = _unread(worker, job, error)
+    origin = {} if spec is None else {"request_id": spec.request_id, "traceparent": spec.traceparent}
+    with (
+        log_context(job=job, chunk=chunk, **origin),
+        span("chunk", traceparent=origin.get("traceparent"), job=job, chunk=chunk, request_id=origin.get("request_id")),
+    ):
+        if spec is not None:
+            try:
+                outcome, why = _deliver(worker, spec, chunk)
+            except StoreError as error:
+                outcome, why = _unread(worker, job, error)
+        CHUNKS.labels(outcome.name.lower()).inc()
+        logger.info("job=%s chunk=%d %s%s", job, chunk, outcome.value, f": {why}" if why else "")
     return outcome
 
 
-def _deliver(worker: Worker, job: str, chunk: int) -> tuple[ChunkOutcome, str]:
-    try:
-        spec = worker.repository.read_spec(job)
-    except UnknownJob as error:
+def _unread(worker: Worker, job: str, error: UnknownJob | StoreError) -> tuple[ChunkOutcome, str]:
+    """The outcome where the store has no such job, or fails."""
+    if isinstance(error, UnknownJob):
         return ChunkOutcome.NOTHING_TO_DO, error.detail
+    # no fault of the chunk; the sweeper requeues it until the store works again
+    worker.live_state.publish_stalled(job, error.detail)
+    return ChunkOutcome.RETRY, f"the store failed: {error.detail}"
+
+
+def _deliver(worker: Worker, spec: JobSpec, chunk: int) -> tuple[ChunkOutcome, str]:
+    job = spec.job
     worker.dispatcher.record_received(job, chunk)
     if chunk not in range(spec.chunks):
         return ChunkOutcome.NOTHING_TO_DO, f"the job has {spec.chunks} chunks"

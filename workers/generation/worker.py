@@ -83,7 +83,8 @@ def open_worker(
     store = store or open_store(settings)
     redis = connect(settings)
     live_state = LiveState(settings.broker_url)
-    leases = Leases(redis, settings.lease_s)
+    name = f"{platform.node() or 'worker'}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    leases = Leases(redis, settings.lease_s, name)
     cpu_threads = settings.cpu_threads or available_cores()
     repository = JobRepository(store)
     dispatcher = ChunkDispatcher(redis, queue or JobQueue(settings), settings.chunks_in_flight)

@@ -14,27 +14,16 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from model_store.interface import System
 from service.errors import ObjectExists, ObjectNotFound
+from service.registry.batch_shape import ShapeChoice
 from service.store import keys
 from service.store.base import ObjectStore
-from workers.engine.shape import MIN_ROWS, choose_rows, measure_rows
+from workers.engine.shape import choose_rows, measure_rows
 
 logger = logging.getLogger(__name__)
-
-
-class ShapeChoice(BaseModel):
-    """A chosen shape and its measurements; the keys of ``seconds_per_row`` are numbers of rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    model: str = Field(description="name@version")
-    machine: dict[str, str]
-    rows: int = Field(ge=MIN_ROWS)
-    seconds_per_row: dict[int, float]
-    chosen_at: AwareDatetime
 
 
 def shape_for(

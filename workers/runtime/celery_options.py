@@ -14,6 +14,9 @@ def worker_options(threads: int) -> dict[str, Any]:
         "worker_pool": "threads",
         "worker_concurrency": threads,
         "worker_prefetch_multiplier": 1,
+        # over Redis the count of prefetched messages drifts with late acknowledgement, and a worker keeps messages that
+        # another one could take; from Celery 5.6 on it counts what it holds instead
+        "worker_disable_prefetch": True,
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,

@@ -11,7 +11,6 @@ the chunk.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.broker import redis_keys
+from service.broker.lease_token import lease_token
 
 logger = logging.getLogger(__name__)
 _TTL_S = 7 * 86_400
@@ -86,7 +86,7 @@ class Lease:
     job: str
     chunk: int
     epoch: int
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    token: str = field(default_factory=lease_token)
 
     @property
     def key(self) -> str:
@@ -95,15 +95,19 @@ class Lease:
 
 
 class Leases:
-    """Takes, renews and releases leases of ``lease_s`` seconds in ``redis``, which decodes its answers."""
+    """Takes, renews and releases leases of ``lease_s`` seconds in ``redis``, which decodes its answers.
 
-    def __init__(self, redis: Redis, lease_s: float) -> None:
+    ``holder`` is the worker's name, by which the API counts the workers that hold leases.
+    """
+
+    def __init__(self, redis: Redis, lease_s: float, holder: str = "") -> None:
         self._redis = redis
         self._lease_ms = int(lease_s * 1000)
+        self._holder = holder
 
     def take(self, job: str, chunk: int) -> Lease | None:
         """The chunk's lease, or None while another worker holds it."""
-        wanted = Lease(job, chunk, 0)
+        wanted = Lease(job, chunk, 0, lease_token(self._holder))
         keys = (wanted.key, redis_keys.epochs(job), redis_keys.leases(job))
         try:
             epoch = int(self._redis.eval(_TAKE, 3, *keys, wanted.token, self._lease_ms, chunk, _TTL_S))

@@ -154,6 +154,9 @@ class DictLiveState:
     def ask(self, question: Callable[[Any], Answer], otherwise: Answer) -> Answer:
         return otherwise
 
+    def lease_holders(self, jobs_or_runs: Sequence[str]) -> dict[str, list[str]]:
+        return {job: [] for job in jobs_or_runs}
+
     def ping(self) -> None:
         pass
 

@@ -33,7 +33,9 @@ from tests.service.api.support import (
 from tests.service.api.test_uploads import KIND, PNG
 
 BODY: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 8}
-OPEN = {"/healthz", "/readyz", "/metrics", "/problems/{slug}", "/objects/{key}", "/twins/{job}/{index}/{kind}.png"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/autoscaling", "/problems/{slug}", "/objects/{key}"} | {
+    "/twins/{job}/{index}/{kind}.png"
+}
 Sign = Callable[[str], TestClient]
 
 
@@ -150,7 +152,9 @@ def test_a_job_is_its_tenants_alone(acme: TestClient, other: TestClient, reposit
         ("GET", "/manifest"),
         ("GET", "/archive"),
     ):
-        theirs, none = (other.request(method, f"/jobs/{each}{below}") for each in (job, never))
+        theirs, none = (
+            other.request(method, f"/jobs/{each}{below}", headers={"X-Request-ID": "same"}) for each in (job, never)
+        )
         assert theirs.status_code == none.status_code == 404
         assert theirs.text.replace(job, never) == none.text
         assert theirs.headers == none.headers

@@ -61,7 +61,7 @@ def test_another_hosts_name_is_refused_whatever_is_asked(tmp_path: Path, host: s
         answer = client.request(method, path, headers={"Host": host.encode()})
         assert (answer.status_code, answer.headers["content-type"]) == (421, "application/problem+json")
     assert "TWINSET_ALLOWED_HOSTS" in answer.json()["detail"]
-    for path in ("/healthz", "/readyz", "/metrics"):
+    for path in ("/healthz", "/readyz", "/metrics", "/autoscaling"):
         assert client.get(path, headers={"Host": "10.1.2.3:8000"}).status_code in (200, 503)
 
 

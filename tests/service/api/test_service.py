@@ -164,7 +164,7 @@ with TestClient(app) as client:
     for path in ("", "/samples", "/archive"):
         assert client.get(f"/jobs/{job}{path}").status_code == 200
     client.delete(f"/jobs/{job}")
-    for path in ("/metrics", "/models", "/readyz", "/datasets", "/augmentations", "/exports"):
+    for path in ("/metrics", "/autoscaling", "/models", "/readyz", "/datasets", "/augmentations", "/exports"):
         client.get(path)
     assert client.get("/openapi.json").status_code == 200
 print(json.dumps([name for name in ("torch", "numpy", "PIL", "diffusers", "boto3") if name in sys.modules]))
