@@ -125,8 +125,8 @@ def twinset_arguments(words: list[str]) -> list[str] | None:
 
 @cache
 def sources() -> str:
-    """All Python sources of the packages, as one text."""
-    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    """All Python sources of the packages and of docker/, as one text."""
+    paths = [path for folder in (*PACKAGES, "docker") for path in sorted((ROOT / folder).rglob("*.py"))]
     return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 

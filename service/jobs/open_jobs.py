@@ -93,7 +93,7 @@ class OpenJobs:
         if repository.is_cancelled(spec.job):
             open_job.remaining = 0
             return True
-        recorded = [chunk for chunk, _ in repository.recorded_chunks(spec.job, start_at=open_job.frontier)]
+        recorded = [chunk for chunk, _ in repository.chunks.recorded(spec.job, start_at=open_job.frontier)]
         open_job.remaining = spec.count - min(spec.count, open_job.frontier * spec.chunk_size)
         open_job.remaining -= sum(len(spec.chunk_range(chunk)) for chunk in recorded if chunk < spec.chunks)
         open_job.frontier = _contiguous(open_job.frontier, recorded)

@@ -146,7 +146,7 @@ def test_on_sigterm_no_chunk_is_begun_and_what_is_unfinished_starts_elsewhere_wi
             assert handed_at is not None
             until(lambda: held_by(redis, spec, other) & held, timeout_s=2.0)
         else:
-            recorded = [chunk for chunk, _ in JobRepository(store).recorded_chunks(spec.job)]
+            recorded = [chunk for chunk, _ in JobRepository(store).chunks.recorded(spec.job)]
             assert grace_s == 0 or held <= set(recorded), "what was in hand was finished in the grace time"
         summary = until(lambda: JobRepository(store).read_summary(spec.job))
     assert (summary.state, summary.done) == (JobState.SUCCEEDED, 32)
