@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from tests.stored_twins import manifest_lines
 from tests.workers.fakes import tiny_spec
 
 
-def until(condition: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], *, timeout_s: float = 180.0) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -120,14 +120,17 @@ def test_on_sigterm_no_chunk_is_begun_and_what_is_unfinished_starts_elsewhere_wi
     settings: Settings, redis: Redis, tiny_model: Path, tmp_path: Path, grace_s: int
 ) -> None:
     store = FolderStore(tmp_path / "objects", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
-    spec = submit(store, settings, tiny_model, count=32, chunk_size=8, steps=100)
+    spec = submit(store, settings, tiny_model, count=48, chunk_size=8, steps=100)
     # sweeps would send again what a worker failed to hand over
     slow = {"TWINSET_BATCH_SHAPE": "2", "TWINSET_SWEEP_INTERVAL_S": "600"}
     log, other_log = tmp_path / "worker.log", tmp_path / "other.log"
+    # the first has one thread, so that it leaves chunks to the other, which starts once it is at work
     with (
         worker_process(settings, store, log, f"--grace-s={grace_s}", **slow, TWINSET_WORKER_THREADS="1") as process,
-        worker_process(settings, store, other_log, **slow, TWINSET_WORKER_THREADS="4") as other,
+        ExitStack() as stack,
     ):
+        until(lambda: held_by(redis, spec, process))
+        other = stack.enter_context(worker_process(settings, store, other_log, **slow, TWINSET_WORKER_THREADS="4"))
         until(lambda: held_by(redis, spec, process) and held_by(redis, spec, other))
         process.send_signal(signal.SIGTERM)
         held = held_by(redis, spec, process)
@@ -149,7 +152,7 @@ def test_on_sigterm_no_chunk_is_begun_and_what_is_unfinished_starts_elsewhere_wi
             recorded = [chunk for chunk, _ in JobRepository(store).chunks.recorded(spec.job)]
             assert grace_s == 0 or held <= set(recorded), "what was in hand was finished in the grace time"
         summary = until(lambda: JobRepository(store).read_summary(spec.job))
-    assert (summary.state, summary.done) == (JobState.SUCCEEDED, 32)
+    assert (summary.state, summary.done) == (JobState.SUCCEEDED, 48)
     assert ("requeued at shutdown" in log.read_text()) == (grace_s == 0)
 
 
