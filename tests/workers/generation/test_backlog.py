@@ -50,6 +50,7 @@ def forget(app: FastAPI) -> None:
 
 def metrics(client: TestClient) -> dict[str, dict[str, float]]:
     """Values by metric and model, or kind; "" without a label."""
+    client.app.state.services.metrics_text._latest = None  # type: ignore[attr-defined]  # it is kept for a second
     found: dict[str, dict[str, float]] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:
