@@ -16,16 +16,22 @@ from tests.readmes import ROOT
 
 FAST_LIMIT_S = 3.0
 SLOW_PLACES = (
+    "tests/deploy/test_chart.py",
     "tests/faults",
+    "tests/model_store/latent/test_base.py",
     "tests/model_store/test_bundled_models.py",
+    "tests/service/api/test_connections.py",
     "tests/service/api/test_hostile_files.py",
     "tests/service/api/test_hostile_names.py",
     "tests/service/api/test_lookups.py",
     "tests/service/api/test_openapi_fuzz.py",
     "tests/service/api/test_service.py",
+    "tests/service/api/test_shared_results.py",
     "tests/service/cli/test_keys.py",
     "tests/service/cli/test_serve_and_worker.py",
+    "tests/service/exports/test_run.py",
     "tests/service/local",
+    "tests/service/sandbox",
     "tests/service/store/test_s3_failures.py",
     "tests/test_end_to_end.py",
     "tests/workers/bulk",

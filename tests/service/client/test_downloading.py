@@ -178,6 +178,7 @@ def test_a_cursor_that_leads_to_itself_is_not_followed_for_ever(
         export_of(stub, make_client).download(tmp_path / "set")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_written(stub: Stub, tmp_path: Path) -> None:
     once = threading.Lock()
 
