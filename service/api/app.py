@@ -13,7 +13,7 @@ from service.api.bodies import BodyMemory
 from service.api.body_limit import BodyLimitMiddleware
 from service.api.docs import add_docs
 from service.api.errors import install_problem_handlers
-from service.api.fleet import FleetCollector, FleetReader
+from service.api.fleet import FleetCollector, shared_fleet_work
 from service.api.log_redaction import install_log_redaction
 from service.api.lookups import Lookups
 from service.api.metrics import Metrics, MetricsMiddleware
@@ -125,7 +125,7 @@ def create_app(
         streams=Slots(settings.limit_streams, "event streams and waiting requests", "TWINSET_LIMIT_STREAMS"),
         transfers=Slots(settings.limit_transfers, "downloads and uploads", "TWINSET_LIMIT_TRANSFERS"),
         wrong_keys=WrongKeys(),
-        fleet=FleetReader.over(repository, RunRepository(store), live_state),
+        fleet=shared_fleet_work(repository, RunRepository(store), live_state),
     )
     services.metrics.registry.register(FleetCollector(services.fleet))
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.api.shared_result import SharedResult
 from service.broker.live_state import LiveState
 from service.errors import TwinsetError
 from service.jobs.backlog import Backlog, BacklogReader, ModelBacklog
@@ -23,7 +22,9 @@ from service.runs.repository import RunRepository
 
 _FRESH_S = 10.0
 _MAX_AGE_S = 60.0
-"""While one request reads, others are given what was read so long ago at most."""
+"""While it is read again, all are given what was read so long ago at most."""
+MAX_READ_S = 8.0
+"""A first look at very many open jobs may take longer; until it ends there is no value."""
 _log = logging.getLogger("twinset.fleet")
 
 
@@ -36,52 +37,21 @@ class FleetWork:
     bulk_holders: tuple[str, ...] | None
 
 
-@dataclass
-class FleetReader:
-    """Reads the fleet's work. May be used from many threads, of which one reads at a time."""
+def shared_fleet_work(repository: JobRepository, runs: RunRepository, live_state: LiveState) -> SharedResult[FleetWork]:
+    """The work in the store. Reading it raises a store's error: no work is not the same as not knowing."""
+    reader = BacklogReader(OpenJobs(repository), DeviceTimes(repository.store), live_state)
 
-    read_now: Callable[[], FleetWork]
-    clock: Callable[[], float] = time.monotonic
-    _reading: threading.Lock = field(default_factory=threading.Lock)
-    _last: tuple[float, FleetWork] | None = None
+    def read() -> FleetWork:
+        backlog = reader.read()
+        open_runs = list(runs.open_runs())
+        held = live_state.lease_holders(open_runs)
+        return FleetWork(
+            backlog,
+            Counter(kind for run in open_runs if (kind := kind_of(run)) is not None),
+            None if held is None else tuple(holder for holders in held.values() for holder in holders),
+        )
 
-    @classmethod
-    def over(cls, repository: JobRepository, runs: RunRepository, live_state: LiveState) -> FleetReader:
-        """A reader of the work in the store."""
-        reader = BacklogReader(OpenJobs(repository), DeviceTimes(repository.store), live_state)
-
-        def read_now() -> FleetWork:
-            backlog = reader.read()
-            open_runs = list(runs.open_runs())
-            held = live_state.lease_holders(open_runs)
-            return FleetWork(
-                backlog,
-                Counter(kind for run in open_runs if (kind := kind_of(run)) is not None),
-                None if held is None else tuple(holder for holders in held.values() for holder in holders),
-            )
-
-        return cls(read_now)
-
-    def read(self) -> FleetWork:
-        """The work now, or of a moment ago. Raises a store's error: no work is not the same as not knowing."""
-        if (last := self._younger_than(_FRESH_S)) is not None:
-            return last
-        if not self._reading.acquire(blocking=False):
-            if (last := self._younger_than(_MAX_AGE_S)) is not None:
-                return last
-            self._reading.acquire()
-        try:
-            if (last := self._younger_than(_FRESH_S)) is not None:
-                return last
-            work = self.read_now()
-            self._last = self.clock(), work
-            return work
-        finally:
-            self._reading.release()
-
-    def _younger_than(self, age_s: float) -> FleetWork | None:
-        last = self._last
-        return last[1] if last is not None and self.clock() - last[0] < age_s else None
+    return SharedResult(read, hold_s=_FRESH_S, stale_s=_MAX_AGE_S)
 
 
 def busy_workers(models: Iterable[ModelBacklog]) -> int | None:
@@ -97,7 +67,7 @@ def busy_workers(models: Iterable[ModelBacklog]) -> int | None:
 class FleetCollector(Collector):
     """The fleet's work as Prometheus metrics. What cannot be read has no value, and never the value 0."""
 
-    def __init__(self, fleet: FleetReader) -> None:
+    def __init__(self, fleet: SharedResult[FleetWork]) -> None:
         self._fleet = fleet
 
     def describe(self) -> Iterator[Metric]:
@@ -107,9 +77,12 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics, for one request of Prometheus."""
         try:
-            work = self._fleet.read()
+            work = self._fleet.wait(MAX_READ_S)
         except TwinsetError as error:
             _log.warning("the backlog cannot be read: %s", error.detail)
+            return
+        except TimeoutError:
+            _log.warning("the backlog has not been read after %g s", MAX_READ_S)
             return
         models = work.backlog.models
         yield _by_model(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 
 from service.api.bodies import BodyMemory
-from service.api.fleet import FleetReader
+from service.api.fleet import FleetWork
 from service.api.metrics import Metrics
 from service.api.shared_result import SharedResult
 from service.api.slots import Slots
@@ -75,7 +75,7 @@ class Services:
     streams: Slots
     transfers: Slots
     wrong_keys: WrongKeys
-    fleet: FleetReader
+    fleet: SharedResult[FleetWork]
 
     def datasets(self, tenant: str) -> Datasets:
         """The tenant's datasets."""

@@ -1,8 +1,4 @@
-"""Open jobs, found by listing the store: those without a summary, each with the chunks that are not recorded yet.
-
-Ids of jobs list newest first. A look reads the head of the listing until it finds known ids, and one more page of the
-rest, so that it costs what the open jobs cost and still sees every job in time.
-"""
+"""Open jobs, by listing the store: those without a summary, each with the number of samples not recorded yet."""
 
 from __future__ import annotations
 
@@ -11,14 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from service.errors import RecordUnreadable, UnknownJob
+from service.jobs.job_search import JobSearch
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
 from service.kit.prefetch import prefetch
 from service.store import keys
 
-_MAX_KNOWN_IN_A_ROW = 20
-_MAX_NEW = 2000
-_PAGE = 500
 _AHEAD = 16
 _log = logging.getLogger("twinset.open_jobs")
 
@@ -39,11 +33,13 @@ class OpenJobs:
     repository: JobRepository
     _open: dict[str, OpenJob] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
-    _page_after: str | None = None
+
+    def __post_init__(self) -> None:
+        self._search = JobSearch(self.repository, self._is_known)
 
     def look(self) -> list[OpenJob]:
         """The jobs that are open now, with what remains of each. Raises a store's error."""
-        for job, spec in prefetch(self._read, self._unknown(), ahead=_AHEAD):
+        for job, spec in prefetch(self._read, dict.fromkeys(self._search.unknown()), ahead=_AHEAD):
             if spec is not None:
                 self._open[job] = OpenJob(spec)
         for open_job, is_open in prefetch(self._count, list(self._open.values()), ahead=_AHEAD):
@@ -51,21 +47,6 @@ class OpenJobs:
                 self._ended.add(open_job.spec.job)
                 del self._open[open_job.spec.job]
         return list(self._open.values())
-
-    def _unknown(self) -> list[str]:
-        """Ids that were not looked at before: of new jobs, and of the next page of all."""
-        found: dict[str, None] = {}
-        known_in_a_row = 0
-        for job in self.repository.jobs(limit=_MAX_NEW):
-            known = self._is_known(job)
-            known_in_a_row = known_in_a_row + 1 if known else 0
-            if not known:
-                found[job] = None
-            if known_in_a_row >= _MAX_KNOWN_IN_A_ROW:
-                break
-        page = list(self.repository.jobs(start_after=self._page_after, limit=_PAGE))
-        self._page_after = page[-1] if len(page) == _PAGE else None
-        return list(found | dict.fromkeys(job for job in page if not self._is_known(job)))
 
     def _is_known(self, job: str) -> bool:
         return job in self._ended or job in self._open

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from prometheus_client import REGISTRY, CollectorRegistry, Metric
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.api.fleet import FleetCollector, FleetReader, FleetWork
+from service.api.fleet import FleetCollector, FleetWork
 from service.api.metrics import Metrics
+from service.api.shared_result import SharedResult
 from service.jobs.backlog import Backlog, ModelBacklog
 
 ADDED_BY_PROMETHEUS = frozenset({"namespace", "pod", "instance", "job", "container", "le"})
@@ -44,7 +45,7 @@ def of_api() -> dict[str, frozenset[str]]:
     metrics = Metrics()
     from collections import Counter
 
-    reader = FleetReader(lambda: FleetWork(Backlog((work,), 1, 1.0), Counter(), ("bulk",)))
+    reader = SharedResult(lambda: FleetWork(Backlog((work,), 1, 1.0), Counter(), ("bulk",)))
     metrics.registry.register(FleetCollector(reader))
     return names_of(metrics.registry)
 

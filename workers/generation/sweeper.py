@@ -1,9 +1,8 @@
 """The sweeper: requeues chunks that Redis or a dead worker lost, and ends jobs that no worker ended.
 
 Every worker starts one; a leader lock in Redis lets one at a time sweep. A sweep costs what the open jobs cost, not all
-jobs ever: ids of jobs list newest first, so a sweep reads the head of the listing until it finds known ids, reads one
-more page of the rest (so that it sees every job in time), and then reconciles the open jobs.
-"""
+Every worker starts one; a leader lock in Redis lets one at a time sweep. A sweep costs what the open jobs cost, not all
+jobs ever (:mod:`service.jobs.job_search`).
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ from itertools import islice
 from service.broker import redis_keys
 from service.errors import RecordUnreadable, StoreError, UnknownJob
 from service.jobs.chunk_records import Unreadable, replacement_number
+from service.jobs.job_search import JobSearch
 from service.jobs.spec import JobSpec
 from service.store import keys
 from workers.generation.worker import Worker
@@ -25,9 +25,6 @@ from workers.runtime.periodic_task import PeriodicTask
 
 logger = logging.getLogger(__name__)
 _LEADER_LOCK = redis_keys.leader("chunk-sweeper")
-_MAX_KNOWN_IN_A_ROW = 20
-_MAX_NEW = 2000
-_PAGE = 500
 _MAX_SWEEP_S = 10.0
 """A sweep ends after so long; the next one goes on with the jobs that it did not come to."""
 _READ_AGAIN_AFTER_S = 20.0
@@ -51,11 +48,11 @@ class Sweeper(PeriodicTask):
     worker: Worker
     _open: dict[str, _OpenJob] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
-    _page_after: str | None = None
     _unreadable: dict[str, float] = field(default_factory=dict)
     _in_lists: set[str] | None = None
 
     def __post_init__(self) -> None:
+        self._search = JobSearch(self.worker.repository, self._is_known)
         # no longer than a lease, if possible: after a worker's death its chunks are requeued as soon as their leases
         # expire
         settings = self.worker.settings
@@ -74,7 +71,8 @@ class Sweeper(PeriodicTask):
         if not self._leader_lock.acquire():
             return False
         self.worker.dispatcher.replace_lost_messages()
-        self._find_jobs()
+        for job in self._search.unknown():
+            self._discover(job)
         began = time.monotonic()
         # one of each tenant in turn, those first that were reconciled longest ago: nobody's thousands of jobs make
         # another's lost chunk wait
@@ -93,21 +91,11 @@ class Sweeper(PeriodicTask):
                     raise
         return True
 
-    def _find_jobs(self) -> None:
-        known_in_a_row = 0
-        for job in self.worker.repository.jobs(limit=_MAX_NEW):
-            known_in_a_row = known_in_a_row + 1 if self._discover(job) else 0
-            if known_in_a_row >= _MAX_KNOWN_IN_A_ROW:
-                break
-        page = list(self.worker.repository.jobs(start_after=self._page_after, limit=_PAGE))
-        for job in page:
-            self._discover(job)
-        self._page_after = page[-1] if len(page) == _PAGE else None
+    def _is_known(self, job: str) -> bool:
+        return job in self._ended or job in self._open or self._unreadable.get(job, 0.0) > time.monotonic()
 
-    def _discover(self, job: str) -> bool:
-        """Adds the job to the open or the ended ones; True if it was known."""
-        if job in self._ended or job in self._open or self._unreadable.get(job, 0.0) > time.monotonic():
-            return True
+    def _discover(self, job: str) -> None:
+        """Adds the job to the open or the ended ones."""
         repository = self.worker.repository
         with self._contained(f"job={job}", "read"):
             try:
@@ -124,7 +112,6 @@ class Sweeper(PeriodicTask):
                 # it may be restored, or this worker be the older one of an upgrade
                 self._unreadable[job] = time.monotonic() + _READ_AGAIN_AFTER_S
                 raise
-        return False
 
     def _listed(self) -> set[str]:
         """The jobs that were in their tenants' lists when this sweeper began."""

@@ -9,12 +9,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.api.fleet import busy_workers
+from service.api.fleet import MAX_READ_S, busy_workers
 from service.api.openapi import answers
 from service.api.query import CheckedRoute
 from service.api.schemas.autoscaling import Autoscaling, BulkWork, ModelWork
 from service.api.services import ServicesDep
-from service.errors import BrokerUnavailable
+from service.errors import BrokerUnavailable, NotReady
 from service.jobs.backlog import ModelBacklog
 from service.kit.scaling import replicas_wanted
 
@@ -24,7 +24,7 @@ _NAMES = "name or name@version, separated by commas"
 
 
 @router.get("/autoscaling", summary="Workers needed", response_model=Autoscaling, responses=answers(503))
-def autoscaling(
+async def autoscaling(
     services: ServicesDep,
     target_s: Annotated[float, Query(ge=1, le=604_800, description="seconds in which the work shall be done")] = 600.0,
     models: Annotated[str, Query(description=f"count these models only: {_NAMES}")] = "",
@@ -35,7 +35,10 @@ def autoscaling(
 
     Never fewer than those that hold work now. 503 if that cannot be told; then leave the number of workers as it is.
     """
-    work = services.fleet.read()
+    try:
+        work = await services.fleet.get(MAX_READ_S)
+    except TimeoutError:
+        raise NotReady(f"the backlog has not been read after {MAX_READ_S:g} s; ask again") from None
     wanted, excepted = set(models.split(",")) - {""}, set(except_models.split(",")) - {""}
     counted = [
         model

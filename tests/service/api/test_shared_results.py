@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -118,3 +119,42 @@ def test_a_caller_that_goes_away_takes_nothing_from_the_others() -> None:
             await first
 
     asyncio.run(ask())
+
+
+def test_while_a_new_result_is_computed_all_are_given_the_last_one_that_is_not_too_old() -> None:
+    go, calls = threading.Event(), Counter[str]()
+
+    def compute() -> int:
+        calls["all"] += 1
+        assert calls["all"] == 1 or go.wait(10)
+        return calls["all"]
+
+    shared = SharedResult(compute, hold_s=0.05, stale_s=0.5)
+    assert shared.wait(1) == 1
+    time.sleep(0.1)
+    began = time.monotonic()
+    assert [shared.wait(5) for _ in range(100)] == [1] * 100
+    assert time.monotonic() - began < 0.3
+    assert calls["all"] == 2
+    time.sleep(0.5)
+    with pytest.raises(TimeoutError):
+        shared.wait(0.1)
+    go.set()
+    assert shared.wait(5) == 2
+
+
+def test_what_came_before_a_failure_is_not_given_again() -> None:
+    outcomes: list[object] = [1, StoreUnavailable("the disk is gone"), 3]
+
+    def compute() -> object:
+        if isinstance(found := outcomes.pop(0), Exception):
+            raise found
+        time.sleep(0.1)
+        return found
+
+    shared = SharedResult(compute, hold_s=0.0, stale_s=60)
+    assert shared.wait(1) == 1
+    with suppress(StoreUnavailable):
+        shared.wait(1)
+    time.sleep(0.05)
+    assert shared.wait(1) == 3

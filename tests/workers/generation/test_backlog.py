@@ -14,7 +14,7 @@ from redis import Redis
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.fleet import FleetReader, FleetWork
+from service.api.fleet import FleetWork
 from service.errors import StoreUnavailable
 from service.jobs.device_time import UNMEASURED_TWIN_S
 from service.jobs.repository import JobRepository
@@ -45,7 +45,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 def forget(app: FastAPI) -> None:
     """Makes the API read the backlog again at the next request."""
-    app.state.services.fleet._last = None
+    app.state.services.fleet._latest = None
 
 
 def metrics(client: TestClient) -> dict[str, dict[str, float]]:
@@ -175,8 +175,8 @@ def test_what_cannot_be_read_has_no_value_instead_of_none_to_do(settings: Settin
         def unreadable() -> FleetWork:
             raise StoreUnavailable("the store does not answer")
 
-        client.app.state.services.fleet.read_now = unreadable  # type: ignore[attr-defined]
-        client.app.state.services.fleet._last = None  # type: ignore[attr-defined]
+        client.app.state.services.fleet._compute = unreadable  # type: ignore[attr-defined]
+        client.app.state.services.fleet._latest = None  # type: ignore[attr-defined]
         assert not [name for name in metrics(client) if name.startswith(("twinset_backlog", "twinset_open"))]
         assert client.get("/autoscaling").status_code == 503
 
@@ -187,16 +187,3 @@ def test_bulk_workers_are_wanted_for_open_runs(client: TestClient, store: Folder
     assert metrics(client)["twinset_open_runs"] == {"dataset": 2, "augmentation": 0, "export": 1}
     bulk = client.get("/autoscaling?runs_per_worker=2").json()["bulk"]
     assert bulk == {"runs": 3, "busy_workers": 0, "replicas": 2}
-
-
-def test_within_ten_seconds_the_store_is_read_once() -> None:
-    reads, now = [], [0.0]
-
-    def read_now() -> FleetWork:
-        reads.append(now[0])
-        return FleetWork(None, None, None)  # type: ignore[arg-type]
-
-    fleet = FleetReader(read_now, clock=lambda: now[0])
-    for now[0] in (0.0, 5.0, 9.9, 10.1, 12.0):
-        fleet.read()
-    assert reads == [0.0, 10.1]
