@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
+from service.errors import InvalidDataset
 from service.kit.frozen import _Frozen
 
 if TYPE_CHECKING:
@@ -81,6 +82,12 @@ class ClassList(_Frozen):
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    def replaced_by(self, given: ClassList | None) -> ClassList:
+        """The ``given`` classes, or these if there are none. Raises InvalidDataset unless the names are the same."""
+        if given is not None and given.names != self.names:
+            raise InvalidDataset(f"the file's classes are {', '.join(self.names)}, not {', '.join(given.names)}")
+        return given or self
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ idempotency         records that bind an Idempotency-Key to a job or run
 submit              from a checked request to a job in the store
 spec                a job's spec, chunk records and summary
 repository          reads and writes these objects
+chunk_records       a job's chunk records: written once, the last one counts
+job_search          jobs that a process does not know yet, by listing the store
+open_jobs, backlog, device_time   what is left to do, in device-seconds by model
 progress            a job's progress, from the store and Redis
 quotas, usage       limits of a tenant, and what counts towards them
 cancel, retry       cancels a job; makes the missing samples of an ended job

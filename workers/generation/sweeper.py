@@ -1,8 +1,8 @@
 """The sweeper: requeues chunks that Redis or a dead worker lost, and ends jobs that no worker ended.
 
 Every worker starts one; a leader lock in Redis lets one at a time sweep. A sweep costs what the open jobs cost, not all
-Every worker starts one; a leader lock in Redis lets one at a time sweep. A sweep costs what the open jobs cost, not all
 jobs ever (:mod:`service.jobs.job_search`).
+"""
 
 from __future__ import annotations
 

@@ -53,12 +53,8 @@ class CocoSource:
             )
         self._files = with_outlines(found)
         self._others = [path for path in found if path not in self._files]
-        self.classes, self._labels, self._background = read_categories(self._files).classes()
-        if classes is not None and classes.names != self.classes.names:
-            raise InvalidDataset(
-                f"the file's classes are {', '.join(self.classes.names)}, not {', '.join(classes.names)}"
-            )
-        self.classes = classes or self.classes
+        found_classes, self._labels, self._background = read_categories(self._files).classes()
+        self.classes = found_classes.replaced_by(classes)
 
     @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:

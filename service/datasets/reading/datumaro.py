@@ -45,12 +45,8 @@ class DatumaroSource:
             raise InvalidDataset(
                 "there is no file of Datumaro's format: JSON with categories and items in annotations/"
             )
-        self.classes, self._labels, self._background = read_labels(self._files).classes()
-        if classes is not None and classes.names != self.classes.names:
-            raise InvalidDataset(
-                f"the file's classes are {', '.join(self.classes.names)}, not {', '.join(classes.names)}"
-            )
-        self.classes = classes or self.classes
+        found_classes, self._labels, self._background = read_labels(self._files).classes()
+        self.classes = found_classes.replaced_by(classes)
 
     @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:

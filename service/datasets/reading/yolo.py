@@ -54,9 +54,7 @@ class YoloSource:
         listed = list(names) if background is None else [*names[:index], background, *names[index:]]
         colours = colours if len(set(colours.values())) == len(colours) else {}
         found = class_list(listed, colours, background=background, added_background=len(listed) > len(names))
-        if classes is not None and classes.names != found.names:
-            raise InvalidDataset(f"the file's classes are {', '.join(found.names)}, not {', '.join(classes.names)}")
-        self.classes = classes or found
+        self.classes = found.replaced_by(classes)
         self._labels = [found.names.index(name) for name in names]
         self._background = IGNORE if background is None else listed.index(background)
         self._described.groups(Findings())  # raises now if there are no images
