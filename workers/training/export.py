@@ -16,7 +16,8 @@ from model_store.cosimgen.losses import ADVERSARIAL_WEIGHT
 from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGHTS_FILE
 from model_store.masks.palette import fibonacci_rgb
 from model_store.text import ALL_MINILM
-from workers.data.segmentation_folder import PRESENT_SHARE, SegmentationFolder
+from workers.data.pixels import PRESENT_SHARE
+from workers.data.training_set import TrainingSet
 from workers.training.card_parts import (
     INTENDED_USE,
     LIMITS_OF_USE,
@@ -119,7 +120,7 @@ def open_superres(folder: Path, size_px: int) -> tuple[dict[str, Any], dict[str,
 def export_model(
     run: Path,
     out: Path,
-    data: SegmentationFolder,
+    data: TrainingSet,
     *,
     name: str,
     version: str,
@@ -181,6 +182,7 @@ def export_model(
             "notes": list(notes),
             "settings": settings.model_dump(mode="json", exclude={"network"}),
             "augmentation": "flips and right-angle turns" if about["turns"] == 8 else "none",
+            "fit": data.scale_about(sizes[0], data.stems("train")),
             "last_log_line": last_log_line(run / "log.jsonl"),
             "superres": {k: v for k, v in upscaler.items() if k not in ("network", "deviations")} if upscaler else None,
             "versions": versions("torch", "accelerate", "twinset"),

@@ -58,6 +58,7 @@ def _items(
 ) -> Iterator[DatasetItem]:
     first_with: dict[bytes, str] = {}
     pixels = 0
+    unlabelled = source.format == "images"
     not_followed = set() if source.format in _NAMING else set(links(source.root))
     for entry in source.entries(findings):
         file = entry.report_path or (
@@ -98,7 +99,7 @@ def _items(
             # a library met what it does not foresee; the other items are not at fault
             findings.add("unreadable", file, f"reading it fails ({described(error)})")
             continue
-        if emptiness := _empty(annotation.labels, source.classes):
+        if not unlabelled and (emptiness := _empty(annotation.labels, source.classes)):
             findings.add("empty_mask", file, emptiness)
         if annotation.overlap_px:
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
@@ -109,11 +110,12 @@ def _items(
         split = mapped_split(entry.split, split_map)
         findings.read(split)
         provenance = manifest.of(file) or entry.provenance or Provenance(source_mask=_mask_digest(entry))
-        caption = None if entry.caption is None else as_text(entry.caption)
-        for what, why in (("metadata", provenance.left_out), ("caption", caption and text_fault(caption))):
+        caption, captions = None if entry.caption is None else as_text(entry.caption), entry.captions
+        too_long = caption and (text_fault(caption) or text_fault([dict(line) for line in captions]))
+        for what, why in (("metadata", provenance.left_out), ("caption", too_long)):
             if why:
                 findings.add("long_text", file, f"its {what}: {why}")
-                caption = None if what == "caption" else caption
+                caption, captions = (None, ()) if what == "caption" else (caption, captions)
         yield DatasetItem(
             name=as_text(provenance.name or entry.name),
             image=upright_bytes(data) if turning else data,
@@ -123,6 +125,7 @@ def _items(
             split=split,
             source=provenance.source,
             caption=caption,
+            captions=captions,
             source_mask=provenance.source_mask,
             metadata=provenance.metadata,
         )
