@@ -144,6 +144,7 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
         self.rows = EndlessRows(len(self.pairs), settings.seed)
         self._tiles = [training_rows(folder, folder.stems(), settings.seed + n) for n, folder in enumerate(self.data)]
         self.stream = PairStream(self.pairs, self._draws, options)
+        self.streams = (self.stream,)
         autoencoder = build_autoencoder(settings.network)
         self.begin(autoencoder, AutoencoderObjective(autoencoder))
 

@@ -144,6 +144,7 @@ class CoSimGenTrainer(Trainer):
             self.present = found & queryable
             self.rows = training_rows(self.data, self.stems, self.settings.seed, self._repeats)
         self.stream = PairStream(pairs, self._draws, self._options)
+        self.streams = (self.stream,)
         if isinstance(self.rows, TilePlan):
             draws = [self.rows[position] for position in range(min(SAMPLED_TILES, 8 * self.rows.tiles))]
             found = np.concatenate([present_classes(pairs.pair(draw)[1][None], count) for draw in draws])

@@ -186,6 +186,7 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
             data, stems, settings.seed, lambda: caption_repeats(self.captions.texts, settings.repeat_below)
         )
         self.stream = PairStream(pairs, lambda iteration: as_draws(self.rows_of(self.rows, iteration)), options)
+        self.streams = (self.stream,)
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
         unet = build_unet(settings.network)
         self.begin(unet, BaseObjective(unet))

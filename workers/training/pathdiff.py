@@ -182,6 +182,7 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         self.mask_stream = PairStream(
             self.mask_pairs, lambda iteration: as_draws(self.rows_of(self.mask_rows, iteration)), options
         )
+        self.streams = self.text_stream, self.mask_stream
         self.colours = palette_tensor(len(mask_data.classes)).to(device)
         self.begin(PathDiffNetwork(base.unet, build_hint(settings.hint)))
 

@@ -168,6 +168,7 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
             data, stems, settings.seed, lambda: caption_repeats(self.captions.texts, settings.repeat_below)
         )
         self.stream = PairStream(self.pairs, lambda iteration: as_draws(self.rows_of(self.rows, iteration)), options)
+        self.streams = (self.stream,)
         # a copy, since its decoder is trained and the base is to stay as it came
         network = SiameseNetwork(copy.deepcopy(base.unet), build_hint(settings.hint))
         network.freeze_encoder()
