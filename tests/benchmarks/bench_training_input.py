@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_training_input.py [--few 1000] [--many 20000] [--workers 0,1,2] [--needed 2000]
 
-A few smooth pairs of blocks are written under many items, each with its own bytes, as WebDataset shards, and prepared as
-for a training. For every fit and number of worker processes, batches of 24 pairs of 128 px, as CoSimGen's paper preset
-draws them, are read without a network, the cache being far smaller than the set, so that every pair is decoded.
+A few smooth pairs of blocks are written under many items, each with its own bytes, as WebDataset shards, and prepared
+as for a training. For every fit and number of worker processes, batches of 24 pairs of 128 px, CoSimGen's paper preset,
+are read without a network. The cache is far smaller than the set, so that nearly every pair is decoded.
 ``--needed`` is what the GPU asks for: its iterations a second on that preset times the batch; the rates are given in
 multiples of it. "peak" is the peak resident memory of a process that only reads. Limit: it grows by less than 64 MB.
 """

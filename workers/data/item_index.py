@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -18,6 +19,35 @@ from service.kit.image_files import open_image_file
 Texts = tuple[dict[str, Any], ...]
 
 
+class TextColumn(Sequence[str]):
+    """Texts in one block of bytes, a third of what as many strings take."""
+
+    def __init__(self) -> None:
+        self._block, self._ends = bytearray(), array("q")
+
+    def append(self, text: str) -> None:
+        """Adds a text."""
+        self._block += text.encode()
+        self._ends.append(len(self._block))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> str | tuple[str, ...]:
+        if isinstance(place, slice):
+            return tuple(self[one] for one in range(*place.indices(len(self))))
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        begin = self._ends[place - 1] if place else 0
+        return self._block[begin : self._ends[place]].decode()
+
+
 @dataclass(frozen=True)
 class ItemIndex:
     """The items by position.
@@ -28,7 +58,7 @@ class ItemIndex:
     """
 
     names: tuple[str, ...]
-    paths: tuple[str, ...]
+    paths: TextColumn
     splits: tuple[str | None, ...]
     texts: tuple[Texts, ...]
     places: np.ndarray
@@ -40,7 +70,7 @@ class ItemIndex:
     def of(cls, dataset: StoredDataset) -> ItemIndex:
         """Reads the index of a dataset, a shard at a time."""
         total, classes = dataset.count(), len(dataset.classes)
-        names, paths, splits, texts = [], [], [], []
+        names, splits, texts, paths = [], [], [], TextColumn()
         places, digests = np.zeros((total, 2, 2), np.int64), np.zeros((total, 2, 32), np.uint8)
         sizes, counts = np.zeros((total, 2), np.int32), np.zeros((total, classes), np.uint32)
         same: dict[str | None, str | None] = {}
@@ -55,7 +85,7 @@ class ItemIndex:
             sizes[row] = record.width, record.height
             for label, pixels in record.pixels.items():
                 counts[row, label] = pixels
-        return cls(tuple(names), tuple(paths), tuple(splits), tuple(texts), places, digests, sizes, counts)
+        return cls(tuple(names), paths, tuple(splits), tuple(texts), places, digests, sizes, counts)
 
     def __len__(self) -> int:
         return len(self.names)

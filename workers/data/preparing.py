@@ -7,14 +7,16 @@ once, and an edited dataset is read anew. Copies may be deleted at any time.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import gc
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -26,6 +28,7 @@ from service.datasets.reading.checking import survey
 from service.datasets.reading.entry import DatasetSource
 from service.datasets.reading.images import FORMAT as IMAGES
 from service.datasets.reading.images import ImagesSource
+from service.datasets.reading.levels import Levels
 from service.datasets.reading.opening import detect_format, open_dataset
 from service.datasets.reading.report import Findings, ReadReport
 from service.datasets.reading.tree import dataset_root
@@ -83,24 +86,34 @@ class PreparedDataset:
     scratch: Path | None
 
 
-def prepare(source: Path | str, *, images_only: bool = False, settings: Settings | None = None) -> PreparedDataset:
+def prepare(
+    source: Path | str,
+    *,
+    images_only: bool = False,
+    window: Levels | None = None,
+    settings: Settings | None = None,
+) -> PreparedDataset:
     """The dataset in a folder or archive, or the stored ``name`` or ``name@version``.
 
-    ``images_only`` reads images that have no mask too. Raises :class:`DatasetInvalid` if nothing of it can be read.
+    ``images_only`` reads images that have no mask too; ``window`` says which levels of more than 8 bits are black and
+    white, and without it 16-bit images that would come out nearly black are refused. Raises
+    :class:`DatasetInvalid` if nothing of it can be read.
     """
     settings, path = settings or Settings(), Path(source)
+    levels = replace(window or Levels(), strict=True)
     with dataset_faults(str(source)):
         if not path.exists():
             return _stored(str(source), settings)
         cache = settings.data_dir / "prepared"
-        copy = cache / f"{plain_name(path)[:40]}-{_fingerprint(path, images_only)}"
+        copy = cache / f"{plain_name(path)[:40]}-{_fingerprint(path, images_only, levels)}"
         if not (copy / "prepared.json").is_file():
             cache.mkdir(parents=True, exist_ok=True)
             # the processes of a training on several GPUs start together: one prepares, the others wait for it
             with (cache / f"{copy.name}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not (copy / "prepared.json").is_file():
-                    _import(path, copy, images_only)
+                    _import(path, copy, images_only, levels)
+                    _free_memory()
         about = _About.model_validate_json((copy / "prepared.json").read_bytes())
         return PreparedDataset(OpenDataset(about.run, copy), about.report, about.listings, copy / "decoded")
 
@@ -132,7 +145,7 @@ def _stored(reference: str, settings: Settings) -> PreparedDataset:
     return PreparedDataset(OpenDataset(dataset.run, settings=settings), report, {}, None)
 
 
-def _import(path: Path, copy: Path, images_only: bool) -> None:
+def _import(path: Path, copy: Path, images_only: bool, levels: Levels) -> None:
     """Imports a folder or archive into ``copy``, which is there whole or not at all."""
     with tempfile.TemporaryDirectory(prefix=f"{copy.name}.", dir=copy.parent, ignore_cleanup_errors=True) as made:
         fresh, scratch = Path(made) / "copy", Path(made) / "scratch"
@@ -141,7 +154,7 @@ def _import(path: Path, copy: Path, images_only: bool) -> None:
         if not path.is_dir():
             folder = scratch / plain_name(path)
             unpack(path, folder)
-        opened = _open(folder, images_only)
+        opened = _open(folder, images_only, levels)
         listings = split_listings(dataset_root(folder)) if opened.format in ("folders", IMAGES) else {}
         run, findings = new_run_id(RunKind.DATASET), Findings()
         store = _folder_store(fresh)
@@ -150,7 +163,7 @@ def _import(path: Path, copy: Path, images_only: bool) -> None:
             def on_item(number: int, item: DatasetItem) -> None:
                 bar.update()
 
-            shards = write_items(opened, findings, store, run, scratch, {}, on_item=on_item)
+            shards = write_items(opened, findings, store, run, scratch, {}, levels=levels, on_item=on_item)
         report = findings.report(opened.format)
         if not report.items:
             raise DatasetInvalid(f"no item of {path} can be read: {_first_faults(report)}")
@@ -162,11 +175,11 @@ def _import(path: Path, copy: Path, images_only: bool) -> None:
         fresh.rename(copy)
 
 
-def _open(folder: Path, images_only: bool) -> DatasetSource:
+def _open(folder: Path, images_only: bool, levels: Levels) -> DatasetSource:
     """The dataset in its format; of images alone, folders are read with those that have no mask."""
     if images_only and detect_format(dataset_root(folder)) in (None, "folders"):
         return ImagesSource(dataset_root(folder))
-    return open_dataset(folder)
+    return open_dataset(folder, levels=levels)
 
 
 def _first_faults(report: ReadReport) -> str:
@@ -174,9 +187,9 @@ def _first_faults(report: ReadReport) -> str:
     return "; ".join(first) or "there is no image with a mask"
 
 
-def _fingerprint(path: Path, images_only: bool) -> str:
+def _fingerprint(path: Path, images_only: bool, levels: Levels) -> str:
     """Digits that change with any file of the dataset: by path, size and times, for reading them all takes long."""
-    found = hashlib.sha256(repr((_FORMAT, images_only)).encode())
+    found = hashlib.sha256(repr((_FORMAT, images_only, levels)).encode())
     for file in [path] if path.is_file() else _files(path):
         state = file.lstat()
         name = file.name if file == path else file.relative_to(path).as_posix()
@@ -192,3 +205,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _folder_store(root: Path) -> FolderStore:
     return FolderStore(root, link_secret=b"", public_url="http://localhost")
+
+
+def _free_memory() -> None:
+    """Returns what the import has freed to the system, where the C library is glibc: training needs the room."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -18,6 +18,7 @@ from service.cli.sources import plain_name
 from service.datasets.classes import MAX_CLASSES, ClassList, DatasetClass
 from service.datasets.reading.folder_layouts import IMAGE_FOLDERS
 from service.datasets.reading.images import FORMAT as IMAGES
+from service.datasets.reading.levels import Levels
 from service.datasets.reading.report import ReadReport
 from service.datasets.splits import canonical_split
 from service.datasets.stored.dataset import StoredDataset
@@ -69,6 +70,7 @@ class TrainingSet:
         listing: Path | None = None,
         *,
         images_only: bool = False,
+        window: Levels | None = None,
         fit: Fit | None = None,
         settings: Settings | None = None,
     ) -> TrainingSet:
@@ -77,7 +79,7 @@ class TrainingSet:
         ``listing`` is a file of stems that replaces the train split; ``images_only`` takes images without masks too.
         Raises :class:`DatasetInvalid` naming what is missing or wrong.
         """
-        prepared = prepare(source, images_only=images_only, settings=settings)
+        prepared = prepare(source, images_only=images_only, window=window, settings=settings)
         dataset = prepared.open_dataset()
         classes = () if images_only else _training_classes(dataset.classes, str(source))
         about = dataset.about
@@ -184,6 +186,8 @@ class TrainingSet:
         if self.dataset.about.read_as in ("folders", IMAGES):
             # an export's manifest gives its items other names
             names = tuple(map(_stem, self.index.paths))
+        if len(set(names)) == len(names):
+            return names
         shared = {name for name, count in Counter(names).items() if count > 1}
         return tuple(path if name in shared else name for name, path in zip(names, self.index.paths, strict=True))
 

@@ -71,7 +71,7 @@ def autoencoder(
         choices = pop_data_options(changes)
         settings = preset_autoencoder(preset, size_px, paper=paper, fit=choices.fit(size_px), **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
-        data = [TrainingSet.open(folder, listing, images_only=True) for folder in folders]
+        data = [TrainingSet.open(folder, listing, images_only=True, window=choices.window) for folder in folders]
         has_up = None if no_up is None else not no_up
         trainer = AutoencoderTrainer(
             data,

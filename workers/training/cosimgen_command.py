@@ -142,7 +142,7 @@ def cosimgen(
     console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
         choices = pop_data_options(changes)
-        dataset = TrainingSet.open(data).with_aliases(parse_aliases(aliases))
+        dataset = TrainingSet.open(data, window=choices.window).with_aliases(parse_aliases(aliases))
         settings = preset_training(preset, len(dataset.classes), **changes)
         if (fit := choices.fit(settings.network.size_px)) is not None:
             settings = settings.model_copy(update={"fit": fit})

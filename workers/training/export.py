@@ -22,6 +22,7 @@ from workers.training.card_parts import (
     INTENDED_USE,
     LIMITS_OF_USE,
     ExportImpossible,
+    fit_deviation,
     keep_figures,
     last_log_line,
     versions,
@@ -77,12 +78,14 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
             f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at "
             f"{settings.map_rate}."
         )
-    if settings.repeat_below:
+    tiles = settings.fit.kind == "tiles"
+    found += fit_deviation(settings.fit)
+    if settings.repeat_below and not tiles:
         found.append(
             f"Class sets rarer than {settings.repeat_below:.0%} of the images are drawn "
             f"sqrt({settings.repeat_below} / frequency) times as often."
         )
-    if settings.presence_margin > 1:
+    if settings.presence_margin > 1 and not tiles:
         found.append(
             f"Pairs in which a class covers between {PRESENT_SHARE / settings.presence_margin:.2%} and "
             f"{PRESENT_SHARE * settings.presence_margin:.2%} are left out, as it is neither clearly there nor clearly "

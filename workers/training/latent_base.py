@@ -44,7 +44,7 @@ from workers.data.captions import (
 from workers.data.pixels import draw_turns
 from workers.data.stream import InputOptions, PairStream
 from workers.data.training_set import TrainingSet
-from workers.training.card_parts import joined_licences, versions, weights_file
+from workers.training.card_parts import fit_deviation, joined_licences, versions, weights_file
 from workers.training.input import as_draws, drawn_rows, training_rows
 from workers.training.latents import LatentSource, grid, latent_data, noise_latents, sample_images
 from workers.training.loop import attention_kernel, iteration_generator
@@ -90,7 +90,7 @@ class BaseTraining(CaptionedRun):
             found.append(
                 f"Sampling takes {self.convention.timestep_spacing} timesteps, from the last one on, not leading ones."
             )
-        return (*found, *repeats_deviation(self.repeat_below))
+        return (*found, *fit_deviation(self.fit), *repeats_deviation(0.0 if self.fit.tile_px else self.repeat_below))
 
 
 def preset_base(

@@ -97,7 +97,7 @@ def base(
             preset, loaded[1], size_px, encoder.ref.dims, paper=paper, fit=choices.fit(size_px), **changes
         )
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
-        folder = TrainingSet.open(data, listing, images_only=True)
+        folder = TrainingSet.open(data, listing, images_only=True, window=choices.window)
         has_up = None if no_up is None else not no_up
         trainer = BaseTrainer(
             folder,

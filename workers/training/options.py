@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from service.datasets.reading.levels import Levels
     from workers.data.fit import Fit, FitKind
     from workers.data.stream import InputOptions
 
@@ -90,6 +91,11 @@ _DATA = (
         multiple=True,
         metavar="CLASS=SHARE",
         help="Cut this share of the tiles around a class.  [default: half, over all classes]",
+    ),
+    click.option(
+        "--window",
+        metavar="LOW,HIGH",
+        help="Levels of 16-bit, DICOM and NIfTI images that are black and white.  [default: the file's own]",
     ),
     click.option(
         "--data-workers",
@@ -175,6 +181,7 @@ class DataChoices:
     scale: float | None
     seen: dict[str, float]
     input: InputOptions
+    window: Levels | None
 
     def fit(self, size_px: int) -> Fit | None:
         """The fit for a network's size; None if none of them chooses one. Raises ValueError for a wrong mix of them."""
@@ -187,6 +194,7 @@ class DataChoices:
 
 def pop_data_options(options: dict[str, Any]) -> DataChoices:
     """Removes the values of :func:`data_options` from a command's. Raises ValueError for --seen of another form."""
+    from service.datasets.reading.levels import read_window
     from workers.data.stream import InputOptions
 
     seen: dict[str, float] = {}
@@ -197,7 +205,9 @@ def pop_data_options(options: dict[str, Any]) -> DataChoices:
         except ValueError:
             raise ValueError(f"--seen {text!r} should look like 'Water=0.2'") from None
     reading = InputOptions(options.pop("data_workers"), options.pop("data_cache") << 20)
-    return DataChoices(options.pop("fit"), options.pop("tile_px"), options.pop("scale"), seen, reading)
+    text = options.pop("window")
+    window = None if text is None else read_window(text)
+    return DataChoices(options.pop("fit"), options.pop("tile_px"), options.pop("scale"), seen, reading, window)
 
 
 def run_options(command: Command) -> Command:

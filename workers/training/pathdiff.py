@@ -34,6 +34,7 @@ from workers.data.pixels import as_indices, draw_turns
 from workers.data.stream import InputOptions, PairStream
 from workers.data.training_set import TrainingSet
 from workers.data.unpaired import check_unpaired
+from workers.training.card_parts import fit_deviation
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
 from workers.training.input import as_draws, drawn_rows, training_rows
 from workers.training.latents import LatentSource, noise_latents
@@ -83,7 +84,7 @@ class PathDiffTraining(CaptionedRun):
                 f"Batch {self.batch_size} and learning rate {self.learning_rate:g}, not {PAPER_BATCH} and "
                 f"{PAPER_RATE:g}."
             )
-        return (*found, *repeats_deviation(self.repeat_below))
+        return (*found, *fit_deviation(self.fit), *repeats_deviation(0.0 if self.fit.tile_px else self.repeat_below))
 
 
 def preset_pathdiff(preset: str, base: LatentBase, images: int, **changes: Any) -> PathDiffTraining:

@@ -93,8 +93,8 @@ def pathdiff(
     console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
         choices = pop_data_options(changes)
-        texts = TrainingSet.open(text_data, text_list, images_only=True)
-        masks = TrainingSet.open(mask_data, mask_list).with_aliases(parse_aliases(aliases))
+        texts = TrainingSet.open(text_data, text_list, images_only=True, window=choices.window)
+        masks = TrainingSet.open(mask_data, mask_list, window=choices.window).with_aliases(parse_aliases(aliases))
         base = load_base(base_folder, chunks=chunks)
         base = base.at_size(size_px or (PAPER_PX if preset == "paper" else base.size_px))
         images = len(texts.stems()) + len(masks.stems())

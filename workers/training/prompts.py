@@ -107,8 +107,13 @@ class PromptBank:
         others: int = 8,
     ) -> None:
         self._data, self._encode, self._others = data, encode, others
-        texts = {_key(row): self._own_texts(row) for row in present}
-        rows = {stem: row for stem, row in zip(stems, present, strict=True) if stem}
+        texts: dict[bytes, list[str]] = {}
+        for row in present:
+            if (key := _key(row)) not in texts:
+                texts[key] = self._own_texts(row)
+        places = [place for place, stem in enumerate(stems) if stem] if any(data.index.texts) else []
+        captioned = zip(places, data.texts([stems[place] for place in places]), strict=True)
+        rows = {stems[place]: present[place] for place, lines in captioned if lines}
         for stem, text, named in class_captions(data, list(rows)):
             # a caption that names other classes than its image's mask holds would teach a text two class sets
             key = _key(rows[stem] if named is None else named)

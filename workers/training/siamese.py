@@ -29,6 +29,7 @@ from workers.data.pairs import whole_pairs
 from workers.data.pixels import as_images, as_indices, draw_turns
 from workers.data.stream import InputOptions, PairStream
 from workers.data.training_set import TrainingSet
+from workers.training.card_parts import fit_deviation
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
 from workers.training.input import as_draws, drawn_rows, training_rows
 from workers.training.latents import LatentSource, noise_latents
@@ -89,7 +90,7 @@ class SiameseTraining(CaptionedRun):
                 f"{self.learning_rate:g}, "
                 f"not {paper.iterations} of {paper.batch_size} at {paper.learning_rate:g}."
             )
-        return (*found, *repeats_deviation(self.repeat_below))
+        return (*found, *fit_deviation(self.fit), *repeats_deviation(0.0 if self.fit.tile_px else self.repeat_below))
 
 
 def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes: Any) -> SiameseTraining:

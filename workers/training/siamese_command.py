@@ -78,7 +78,7 @@ def siamese(
     console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
         choices = pop_data_options(changes)
-        dataset = TrainingSet.open(data).with_aliases(parse_aliases(aliases))
+        dataset = TrainingSet.open(data, window=choices.window).with_aliases(parse_aliases(aliases))
         base = load_base(base_folder, chunks=chunks)
         base = base.at_size(size_px or (PAPER_PX if preset == "paper" else base.size_px))
         settings = preset_siamese(preset, base, dhi=dhi, fit=choices.fit(base.size_px), **changes)

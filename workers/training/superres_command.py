@@ -74,7 +74,7 @@ def superres(
 
     with errors_in_one_line():
         choices = pop_data_options(changes)
-        dataset, settings = TrainingSet.open(data), preset_superres(preset, **changes)
+        dataset, settings = TrainingSet.open(data, window=choices.window), preset_superres(preset, **changes)
         if (fit := choices.fit(settings.base_px)) is not None:
             settings = settings.model_copy(update={"fit": fit})
         about = train_superres(

@@ -39,9 +39,7 @@ def read_scene(root: Path) -> SceneAbout:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-            raise InvalidDataset(
-                f"dataset.json has {member} {value!r:.80}; give a number above 0, such as 0.25"
-            )
+            raise InvalidDataset(f"dataset.json has {member} {value!r:.80}; give a number above 0, such as 0.25")
         if scale is not None:
             raise InvalidDataset("dataset.json has metres_per_px and micrometres_per_px; keep one of them")
         scale = float(value) * metres

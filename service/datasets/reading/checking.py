@@ -14,15 +14,17 @@ from service.datasets.items import DatasetItem
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry
 from service.datasets.reading.faults import described, is_of_the_machine
 from service.datasets.reading.image_files import open_image
+from service.datasets.reading.levels import Levels
 from service.datasets.reading.orientation import orientation, turned_size
 from service.datasets.reading.provenance import Manifest, Provenance, text_fault
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import as_text, links, relative
-from service.datasets.reading.upright import assumed_of, upright_annotation, upright_bytes
+from service.datasets.reading.upright import assumed_of, darkness, upright_annotation, upright_bytes
 from service.datasets.splits import canonical_split, mapped_split
 from service.errors import InvalidDataset, TwinsetError
 
 _WIDE = ("F", "I")
+_PLAIN = Levels()
 _NAMING = frozenset({"coco", "datumaro"})
 """Formats that name every image, so that one that is not found is reported by its name."""
 
@@ -33,15 +35,16 @@ def read_items(
     split_map: Mapping[str, str] | None = None,
     *,
     max_pixels: int | None = None,
+    levels: Levels = _PLAIN,
 ) -> Iterator[DatasetItem]:
     """The items of a dataset, one in memory at a time; ``findings`` is complete once all have been read.
 
     Of images that are the same byte for byte only the first is read: a copy in another split would be a leak.
     ``split_map`` is one of :func:`service.datasets.splits.read_split_map`. Raises InvalidDataset if images and masks
-    have more than ``max_pixels`` in all.
+    have more than ``max_pixels`` in all, or an image is one that ``levels`` refuse.
     """
     with Manifest(source.root) as manifest:
-        yield from _items(source, findings, manifest, split_map or {}, max_pixels)
+        yield from _items(source, findings, manifest, split_map or {}, max_pixels, levels)
 
 
 def survey(source: DatasetSource) -> Counter[str | None]:
@@ -55,6 +58,7 @@ def _items(
     manifest: Manifest,
     split_map: Mapping[str, str],
     max_pixels: int | None,
+    levels: Levels,
 ) -> Iterator[DatasetItem]:
     first_with: dict[bytes, str] = {}
     pixels = 0
@@ -68,6 +72,8 @@ def _items(
         try:
             data = _bytes(entry)
             image = open_image(data)
+            if (shown := levels.apply(image)) is not None:
+                data, image = shown, open_image(shown)
             if image.mode in _WIDE:
                 raise EntryFault(
                     "unreadable",
@@ -75,6 +81,8 @@ def _items(
                 )
             stated, size = orientation(image), image.size
             assumed = assumed_of(image)
+            if levels.strict and (dark := darkness(image)):
+                raise InvalidDataset(f"{file}: {dark}, or give the levels of black and white: --window LOW,HIGH")
             pixels += 2 * size[0] * size[1]
             if max_pixels is not None and pixels > max_pixels:
                 raise InvalidDataset(

@@ -10,6 +10,7 @@ from service.datasets.items import DatasetItem
 from service.datasets.reading.about import read_scene, read_training_data
 from service.datasets.reading.checking import read_items
 from service.datasets.reading.entry import DatasetSource
+from service.datasets.reading.levels import Levels
 from service.datasets.reading.report import Findings
 from service.datasets.stored.layout import DatasetAbout, ShardAbout
 from service.datasets.stored.writer import StoredDatasetWriter
@@ -25,14 +26,16 @@ def write_items(
     split_map: Mapping[str, str],
     *,
     max_pixels: int | None = None,
+    levels: Levels | None = None,
     on_item: Callable[[int, DatasetItem], None],
 ) -> tuple[ShardAbout, ...]:
     """Writes the items of a source as those of ``run``, and returns their shards; ``findings`` is then complete.
 
     ``on_item`` gets the number of items so far, and the item. Raises what :func:`read_items` and the store raise.
     """
+    items = read_items(source, findings, split_map, max_pixels=max_pixels, levels=levels or Levels())
     with closing(StoredDatasetWriter(store, run, source.classes, scratch)) as writer:
-        for number, item in enumerate(read_items(source, findings, split_map, max_pixels=max_pixels), start=1):
+        for number, item in enumerate(items, start=1):
             writer.add(item)
             on_item(number, item)
         writer.finish()
