@@ -16,7 +16,7 @@ import numpy as np
 from workers.data.fit import Fit, fit_image, fit_mask, whole_box
 from workers.data.item_index import ItemFiles
 from workers.data.pixels import class_counts
-from workers.data.tiles import WHOLE, Draw, cells_of, tile_box
+from workers.data.tiles import WHOLE, PairDraw, cells_of, tile_box
 
 DEFAULT_CACHE_BYTES = 1 << 30
 _DECODERS = 4
@@ -34,7 +34,7 @@ class Pairs(Protocol):
 
     def __len__(self) -> int: ...
 
-    def pair(self, draw: Draw) -> Pair:
+    def pair(self, draw: PairDraw) -> Pair:
         """The fitted pair of a draw."""
         ...
 
@@ -79,7 +79,7 @@ class FittedPairs:
             self._files, self.rows, self._fit, self.size_px, cache_bytes=cache_bytes, scratch=self._scratch
         )
 
-    def pair(self, draw: Draw) -> Pair:
+    def pair(self, draw: PairDraw) -> Pair:
         if self._fit.tile_px is not None and draw.around != WHOLE:
             image, mask, cells = self._cached(draw.row, draw.row, self._native)
             box = tile_box(draw, mask, cells, self._fit.tile_px)
@@ -102,7 +102,7 @@ class FittedPairs:
 
         def count(row: int) -> None:
             # where all pairs stay in memory, they are read but once
-            mask = self.pair(Draw(row))[1] if self.fits_in_cache else self.mask(row)
+            mask = self.pair(PairDraw(row))[1] if self.fits_in_cache else self.mask(row)
             found[row] = class_counts(mask, classes)
 
         for row, _ in enumerate(in_threads(count, range(len(self)))):
@@ -186,12 +186,12 @@ class JoinedPairs:
         """Whether all of them stay in memory."""
         return all(part.fits_in_cache for part in self.parts)
 
-    def pair(self, draw: Draw) -> Pair:
+    def pair(self, draw: PairDraw) -> Pair:
         part = int(np.searchsorted(self._begins, draw.row, side="right")) - 1
         return self.parts[part].pair(draw._replace(row=draw.row - int(self._begins[part])))
 
 
-def stacked(pairs: Pairs, draws: Sequence[Draw]) -> Pair:
+def stacked(pairs: Pairs, draws: Sequence[PairDraw]) -> Pair:
     """The pairs of draws: images ``(B, s, s, 3)`` and masks ``(B, s, s)``."""
     found = [pairs.pair(draw) for draw in draws]
     return np.stack([image for image, _ in found]), np.stack([mask for _, mask in found])
@@ -199,7 +199,7 @@ def stacked(pairs: Pairs, draws: Sequence[Draw]) -> Pair:
 
 def whole_pairs(pairs: Pairs, rows: Sequence[int]) -> Pair:
     """The whole pairs of rows, all in memory: images ``(N, s, s, 3)`` and masks ``(N, s, s)``."""
-    found = list(in_threads(lambda row: pairs.pair(Draw(row, WHOLE)), rows))
+    found = list(in_threads(lambda row: pairs.pair(PairDraw(row, WHOLE)), rows))
     return np.stack([image for image, _ in found]), np.stack([mask for _, mask in found])
 
 

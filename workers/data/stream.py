@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from workers.data.pairs import DEFAULT_CACHE_BYTES, FittedPairs, JoinedPairs, Pair, stacked
-from workers.data.tiles import Draw
+from workers.data.tiles import PairDraw
 
 MAX_AUTOMATIC_WORKERS = 8
 _AHEAD = 4
@@ -36,7 +36,7 @@ class PairStream:
     """The pairs of each iteration. ``draws`` names them; it is a pure function of the iteration."""
 
     def __init__(
-        self, pairs: FittedPairs | JoinedPairs, draws: Callable[[int], Sequence[Draw]], options: InputOptions
+        self, pairs: FittedPairs | JoinedPairs, draws: Callable[[int], Sequence[PairDraw]], options: InputOptions
     ) -> None:
         self._pairs, self._draws = pairs, draws
         self._workers = options.processes(pairs.fits_in_cache)
@@ -60,7 +60,7 @@ class PairStream:
     def _loader(self, first: int) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
         share = self._workers
 
-        def batches() -> Iterator[list[Draw]]:
+        def batches() -> Iterator[list[PairDraw]]:
             iteration = first
             while True:
                 yield list(self._draws(iteration))
@@ -81,10 +81,10 @@ class PairStream:
 class _Sampler:
     """An endless batch sampler."""
 
-    def __init__(self, batches: Callable[[], Iterator[list[Draw]]]) -> None:
+    def __init__(self, batches: Callable[[], Iterator[list[PairDraw]]]) -> None:
         self._batches = batches
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[PairDraw]]:
         return self._batches()
 
 
@@ -94,7 +94,7 @@ class _Decoded(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __init__(self, pairs: FittedPairs | JoinedPairs) -> None:
         self._pairs = pairs
 
-    def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, draw: PairDraw) -> tuple[torch.Tensor, torch.Tensor]:
         image, mask = self._pairs.pair(draw)
         return torch.tensor(image), torch.tensor(mask)
 

@@ -21,7 +21,7 @@ WHOLE = -2
 """The ``around`` of a draw that shows the whole image, or of tiles the one in its middle."""
 
 
-class Draw(NamedTuple):
+class PairDraw(NamedTuple):
     """One item of a batch: its row, and for a tile the class to cut it around (-1: none) and where, each in [0, 1)."""
 
     row: int
@@ -45,15 +45,15 @@ class TilePlan:
         self._rows = [np.flatnonzero(counts[:, label]) for label in range(counts.shape[1])]
         self._shares = np.cumsum(shares)
 
-    def __getitem__(self, position: int) -> Draw:
+    def __getitem__(self, position: int) -> PairDraw:
         chance, which, *at = np.random.default_rng([self._seed, _TILES, position]).random(6).tolist()
         around = int(np.searchsorted(self._shares, chance, side="right"))
         places = at[0], at[1], at[2], at[3]
         if around < len(self._rows):
             rows = self._rows[around]
-            return Draw(int(rows[int(which * len(rows))]), around, places)
+            return PairDraw(int(rows[int(which * len(rows))]), around, places)
         row = min(int(np.searchsorted(self._ends, which * self._ends[-1], side="right")), len(self._ends) - 1)
-        return Draw(row, -1, places)
+        return PairDraw(row, -1, places)
 
 
 def class_shares(fit: Fit, names: Sequence[str], wanted: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ def cells_of(mask: np.ndarray, count: int) -> list[np.ndarray]:
     return [np.array(each, dtype=np.int32).reshape(-1, 2) for each in found]
 
 
-def tile_box(draw: Draw, mask: np.ndarray, cells: Sequence[np.ndarray], tile_px: int) -> Box:
+def tile_box(draw: PairDraw, mask: np.ndarray, cells: Sequence[np.ndarray], tile_px: int) -> Box:
     """The tile of a draw: anywhere, or with a random pixel of its class in the middle half, if the border allows it."""
     height, width = mask.shape
     cell, pixel, down, right = draw.at

@@ -34,7 +34,7 @@ from model_store.weights import to_channels_last
 from workers.data.pairs import JoinedPairs
 from workers.data.pixels import as_images, draw_turns
 from workers.data.stream import InputOptions, PairStream
-from workers.data.tiles import Draw
+from workers.data.tiles import PairDraw
 from workers.data.training_set import TrainingSet
 from workers.training.autoencoder_result import latent_deviation, measured_psnr, reconstructed, save_autoencoder
 from workers.training.input import as_draws, training_rows
@@ -148,7 +148,7 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
         autoencoder = build_autoencoder(settings.network)
         self.begin(autoencoder, AutoencoderObjective(autoencoder))
 
-    def _draws(self, iteration: int) -> list[Draw]:
+    def _draws(self, iteration: int) -> list[PairDraw]:
         if self.settings.fit.kind != "tiles":
             return as_draws(self.rows_of(self.rows, iteration))
         size, count = max(1, self.settings.batch_size // self.accelerator.num_processes), len(self.data)

@@ -33,7 +33,7 @@ from model_store.weights import to_channels_last
 from workers.data.listings import DatasetInvalid
 from workers.data.pixels import PRESENT_SHARE, clear_rows, dihedral, present_classes, repeat_factors
 from workers.data.stream import InputOptions, PairStream
-from workers.data.tiles import Draw, TilePlan
+from workers.data.tiles import PairDraw, TilePlan
 from workers.data.training_set import TrainingSet
 from workers.training.checkpoints import (
     check_same_data,
@@ -160,7 +160,7 @@ class CoSimGenTrainer(Trainer):
     def _repeats(self) -> np.ndarray | None:
         return repeat_factors(self.present, self.settings.repeat_below) if self.settings.repeat_below else None
 
-    def _draws(self, iteration: int) -> list[Draw]:
+    def _draws(self, iteration: int) -> list[PairDraw]:
         size = self.settings.batch_size // self.accelerator.num_processes
         first = (iteration * self.accelerator.num_processes + self.accelerator.process_index) * size
         return as_draws([self.rows[first + offset] for offset in range(size)], self.places)

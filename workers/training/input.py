@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from workers.data.tiles import Draw, TilePlan, class_shares
+from workers.data.tiles import PairDraw, TilePlan, class_shares
 from workers.data.training_set import TrainingSet
 from workers.training.loop import EndlessRows
 
@@ -33,11 +33,11 @@ def training_rows(
     return TilePlan(sizes, counts, shares, fit.tile_px, seed)
 
 
-def as_draws(rows: Sequence[int | Draw], places: np.ndarray | None = None) -> list[Draw]:
+def as_draws(rows: Sequence[int | PairDraw], places: np.ndarray | None = None) -> list[PairDraw]:
     """Rows as draws; ``places`` are the positions of rows among the pairs, if some were left out."""
-    return [row if isinstance(row, Draw) else Draw(row if places is None else int(places[row])) for row in rows]
+    return [row if isinstance(row, PairDraw) else PairDraw(row if places is None else int(places[row])) for row in rows]
 
 
-def drawn_rows(rows: Sequence[int | Draw]) -> list[int]:
+def drawn_rows(rows: Sequence[int | PairDraw]) -> list[int]:
     """The rows of draws."""
-    return [row.row if isinstance(row, Draw) else row for row in rows]
+    return [row.row if isinstance(row, PairDraw) else row for row in rows]

@@ -20,7 +20,7 @@ from model_store.latent.autoencoder import decode_latents, draw_latents, encode_
 from model_store.masks.decode import to_pixels
 from workers.data.pairs import Pairs, stacked
 from workers.data.pixels import as_images
-from workers.data.tiles import WHOLE, Draw
+from workers.data.tiles import WHOLE, PairDraw
 from workers.training.loop import stratified_timesteps
 
 
@@ -98,7 +98,7 @@ class LatentSource:
 def _part(images: np.ndarray | Pairs, start: int, stop: int) -> np.ndarray:
     if isinstance(images, np.ndarray):
         return images[start:stop]
-    return stacked(images, [Draw(row, WHOLE) for row in range(start, stop)])[0]
+    return stacked(images, [PairDraw(row, WHOLE) for row in range(start, stop)])[0]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import nn
 
 from model_store.weights import to_channels_last
 from workers.data.fit import Fit
-from workers.data.tiles import Draw
+from workers.data.tiles import PairDraw
 from workers.training.checkpoints import (
     check_same_data,
     checkpoint_settings,
@@ -167,7 +167,7 @@ class NetworkTrainer(Trainer, Generic[Network]):
                     for parameter, value in zip(self.trained, trained, strict=True):
                         parameter.copy_(value)
 
-    def rows_of(self, rows: Rows, iteration: int) -> list[int | Draw]:
+    def rows_of(self, rows: Rows, iteration: int) -> list[int | PairDraw]:
         """This process's rows of an iteration's batch."""
         size = max(1, self.settings.batch_size // self.accelerator.num_processes)
         first = (iteration * self.accelerator.num_processes + self.accelerator.process_index) * size

@@ -14,7 +14,7 @@ from model_store.masks.palette import fibonacci_rgb, paint
 from workers.data.listings import DatasetInvalid
 from workers.data.pairs import DEFAULT_CACHE_BYTES, FittedPairs, Pair, stacked
 from workers.data.pixels import dihedral
-from workers.data.tiles import Draw, TilePlan
+from workers.data.tiles import PairDraw, TilePlan
 from workers.data.training_set import TrainingSet
 from workers.training.input import as_draws, training_rows
 
@@ -25,7 +25,7 @@ class Pyramid:
 
     sizes: tuple[int, ...]
     read: dict[int, FittedPairs]
-    draws: tuple[Draw, ...]
+    draws: tuple[PairDraw, ...]
     colours: np.ndarray
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ from workers.data.listings import DatasetInvalid
 from workers.data.pairs import FittedPairs, JoinedPairs, whole_pairs
 from workers.data.pixels import present_classes
 from workers.data.stream import InputOptions, PairStream
-from workers.data.tiles import Draw, TilePlan
+from workers.data.tiles import PairDraw, TilePlan
 from workers.data.training_set import TrainingSet
 from workers.training.input import as_draws, training_rows
 
@@ -130,7 +130,7 @@ def test_several_datasets_are_one_after_the_other(rare: TrainingSet) -> None:
     assert len(both) == 5
     whole = rare.pairs(16, stems)
     for row in range(5):
-        assert np.array_equal(both.pair(Draw(row))[0], whole.pair(Draw(row))[0])
+        assert np.array_equal(both.pair(PairDraw(row))[0], whole.pair(PairDraw(row))[0])
 
 
 def test_tiles_and_classes_that_cannot_be_are_refused_with_limit_and_remedy(rare: TrainingSet) -> None:
