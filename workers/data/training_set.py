@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -174,7 +174,7 @@ class TrainingSet:
         for row, split in enumerate(self.index.splits):
             found.setdefault(canonical_split(split) or "train", []).append(self._names[row])
         for split, listed in self.prepared.listings.items():
-            found[split] = [self._names[row] for row in map(self._place, listed) if row is not None]
+            found[split] = [self._names[row] for row in self._found(listed) if row is not None]
         if self.listing is not None:
             found["train"] = [self._names[row] for row in self.rows(listed_stems(self.listing), of=self.listing)]
         return {split: tuple(names) for split, names in found.items() if names}
@@ -191,37 +191,36 @@ class TrainingSet:
         shared = {name for name, count in Counter(names).items() if count > 1}
         return tuple(path if name in shared else name for name, path in zip(names, self.index.paths, strict=True))
 
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        """Positions by name."""
-        return {name: row for row, name in enumerate(self._names)}
+    def _found(self, names: Iterable[str]) -> Iterator[int | None]:
+        """The positions of items by their names, with or without suffix, or by their paths; None for what is none.
 
-    @cached_property
-    def _paths(self) -> dict[str, int]:
-        """Positions by the images' paths in the dataset."""
-        return {path: row for row, path in enumerate(self.index.paths)}
-
-    def _place(self, name: str) -> int | None:
-        """The position of an item by its name, with or without suffix, or by its path."""
-        row = self._places.get(name)
-        if row is None and (row := self._places.get(os.path.splitext(name)[0])) is not None:
-            row = row if self.index.paths[row].endswith(name) else None
-        return self._paths.get(name) if row is None else row
+        The tables are made anew each time: those of many items take more memory than all else that is known of them.
+        """
+        places = {name: row for row, name in enumerate(self._names)}
+        paths: dict[str, int] | None = None
+        for name in names:
+            row = places.get(name)
+            if row is None and (row := places.get(os.path.splitext(name)[0])) is not None:
+                row = row if self.index.paths[row].endswith(name) else None
+            if row is None:
+                paths = paths or {path: place for place, path in enumerate(self.index.paths)}
+                row = paths.get(name)
+            yield row
 
     def rows(self, stems: Iterable[str], *, of: Path | None = None) -> np.ndarray:
         """The positions of items. Raises :class:`DatasetInvalid` for a name that is none, of the list ``of``."""
-        found = []
-        for stem in stems:
-            row = self._place(stem)
+        wanted = tuple(stems)
+        found = np.zeros(len(wanted), dtype=np.int64)
+        for number, (stem, row) in enumerate(zip(wanted, self._found(wanted), strict=True)):
             if row is None:
-                near = closest_match(stem, list(self._places))
+                near = closest_match(stem, list(self._names))
                 meant = f"did you mean {near!r}? " if near else ""
                 raise DatasetInvalid(
                     f"{self.source} has no image named {stem!r}{f', which {of} lists' if of else ''}; {meant}"
                     "'twinset datasets check' names the files that cannot be read"
                 )
-            found.append(row)
-        return np.array(found, dtype=np.int64)
+            found[number] = row
+        return found
 
     def texts(self, stems: Sequence[str]) -> tuple[Texts, ...]:
         """The texts of each item: ``text`` with any further members of its line; none for an image without."""
