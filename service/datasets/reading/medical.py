@@ -29,7 +29,7 @@ from service.datasets.reading.image_files import open_image
 from service.datasets.reading.levels import Levels, windowed_png
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.split_lists import SplitLists
-from service.datasets.reading.tree import files, nfc, relative
+from service.datasets.reading.tree import files, images, nfc, relative
 from service.errors import InvalidDataset
 from service.kit.image_files import MAX_PIXELS
 
@@ -40,8 +40,11 @@ _NO_WINDOW = "it has no window of its own; give one: --window LOW,HIGH, such as 
 
 
 def is_medical(root: Path) -> bool:
-    """Whether the folder of images holds DICOM files or NIfTI volumes."""
-    return any(_stem(path) is not None for name in IMAGE_FOLDERS for path in files(root / name, _SUFFIXES))
+    """Whether the folder of images holds DICOM files or NIfTI volumes, and no images of other kinds."""
+    folders = [root / name for name in IMAGE_FOLDERS if (root / name).is_dir()]
+    return any(_stem(path) is not None for folder in folders for path in files(folder, _SUFFIXES)) and not any(
+        next(images(folder), None) for folder in folders
+    )
 
 
 class MedicalSource:

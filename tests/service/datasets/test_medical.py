@@ -112,6 +112,18 @@ def test_levels_without_a_window_are_left_out_with_the_remedy(tmp_path: Path) ->
     assert "masks has no alone, a NIfTI volume" in found["images/alone.nii"]
 
 
+def test_a_folder_of_images_with_a_dicom_file_among_them_is_no_medical_one(tmp_path: Path) -> None:
+    root = folder(tmp_path / "mixed")
+    write_dicom(root / "images" / "a.dcm", np.zeros((8, 12)), WindowCenter=0, WindowWidth=100)
+    (root / "images" / "b.png").write_bytes(png(np.zeros((8, 12), dtype=np.uint8)))
+    for name in "ab":
+        (root / "masks" / f"{name}.png").write_bytes(png(LABELS))
+    items, report = read(root)
+    assert (report.format, [item.name for item in items]) == ("folders", ["b"])
+    [group] = report.faults
+    assert "a.dcm there is of a kind that is not read" in group.first[0].detail
+
+
 def test_16_bit_images_that_come_out_nearly_black_need_a_window_where_it_is_strict(tmp_path: Path) -> None:
     root = folder(tmp_path / "twelve")
     levels = np.linspace(0, 4095, 96).reshape(8, 12).astype(np.uint16)
