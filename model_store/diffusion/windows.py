@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
-WindowWeights = Literal["smooth", "uniform"]
-"""``smooth``: a window counts most in its middle and almost nothing at its border. ``uniform``: the same everywhere, as
-the paper has it."""
+from model_store.diffusion.window_weights import WindowWeights
+
 _STEPS = 4096
 """Weights of one axis are multiples of 1 / 4096, so that those of both axes are exact in float32, and sum to exactly
 1."""

@@ -105,7 +105,7 @@ class Lane:
 class Active:
     """A sample that has been in the batch: its noise stream, its timesteps and how many of them are done.
 
-    ``x`` is its state ``(C, h, w)``: of a canvas always, of another sample while it is preempted, as otherwise the batch
+    ``x`` is its state ``(C, h, w)``: of a canvas always, of another sample while it is preempted. Otherwise the batch
     holds the state.
     """
 

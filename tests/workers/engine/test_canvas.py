@@ -13,7 +13,8 @@ from torch import Tensor
 
 from model_store.diffusion.ddim import DDIM, guide
 from model_store.diffusion.noise import SampleNoise
-from model_store.diffusion.windows import Windows, WindowWeights
+from model_store.diffusion.window_weights import WindowWeights
+from model_store.diffusion.windows import Windows
 from model_store.interface import Condition, ConditionRequest, GuidanceInputs, stack_conditions
 from tests.workers.engine.test_engine import bits, model_of, request_for
 from tests.workers.fakes import TinySystem
@@ -217,5 +218,5 @@ def test_a_canvas_with_wrong_windows_is_refused_before_any_step(engine: Engine) 
     two = inputs_of(system, "a", "b")
     with pytest.raises(ValueError, match="there are 2 conditions for 3 windows; give one for all, or one for each"):
         engine.submit(model, [request_for(system, 1, windows=Windows(8, 16, 8, 4), guidance_inputs=two)])
-    with pytest.raises(ValueError, match="the windows have a side of 4; tiny@1.0.0 draws 8"):
+    with pytest.raises(ValueError, match=r"the windows have a side of 4; tiny@1\.0\.0 draws 8"):
         engine.submit(model, [request_for(system, 1, windows=Windows(8, 16, 4, 2))])
