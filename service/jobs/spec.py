@@ -106,9 +106,11 @@ class JobSpec(GenerationParameters):
         if self.size is not None:
             return sides_of(self.size)
         number = self.mask_number(index)
-        assert self.mask is not None and number is not None
+        assert self.mask is not None
+        assert number is not None
         given = self.mask[number]
-        assert given.width is not None and given.height is not None
+        assert given.width is not None
+        assert given.height is not None
         return given.width, given.height
 
     def mask_number(self, index: int) -> int | None:

@@ -1,8 +1,8 @@
 """How one twin is drawn where it need not be the model's square: what is denoised, and what is made of it.
 
-    plain, crop   the model's square, as it is; masks come as squares already
-    stretch       the mask is squeezed to the model's square, and the square is drawn and stretched to the twin's size
-    canvas        overlapping windows of the model's size over the whole twin, each with its part of the mask
+plain, crop   the model's square, as it is; masks come as squares already
+stretch       the mask is squeezed to the model's square, and the square is drawn and stretched to the twin's size
+canvas        overlapping windows of the model's size over the whole twin, each with its part of the mask
 """
 
 from __future__ import annotations
