@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class MaskFit:
     """How masks are brought to the size of their twins.
 
-    ``width`` and ``height``: of all twins; None if each is as large as its mask. ``window_px`` and ``max_px`` limit such
-    twins: a canvas is at least a window, and at most so many pixels.
+    ``width`` and ``height``: of all twins; None if each is as large as its mask. ``window_px`` and ``max_px`` limit
+    such twins: a canvas is at least a window, and at most so many pixels.
     """
 
     fit: Literal["stretch", "crop", "canvas"] | None
@@ -30,12 +30,11 @@ class MaskFit:
         if self.fit is None and width != height:
             small, large = min(width, height), max(width, height)
             raise MaskRefused(
-                f"is {width} x {height} px, and masks are square; crop or pad it to {small} or {large} px, or give fit: "
-                "stretch, crop (its centre square) or canvas (an image as large as the mask)"
+                f"is {width} x {height} px, and masks are square; crop or pad it to {small} or {large} px, or give "
+                "fit: stretch, crop (its centre square) or canvas (an image as large as the mask)"
             )
-        if self.width is None:
-            if fault := fault_of_sides(width, height, self.window_px, self.max_px):
-                raise MaskRefused(f"is {fault}")
+        if self.width is None and (fault := fault_of_sides(width, height, self.window_px, self.max_px)):
+            raise MaskRefused(f"is {fault}")
 
     def apply(self, labels: np.ndarray) -> np.ndarray:
         """The class indices ``(H, W)`` uint8 at the size of the twin."""
@@ -63,7 +62,7 @@ def fault_of_sides(width: int, height: int, window_px: int, max_px: int) -> str 
         return f"{size}, and a twin is at least {MIN_SIDE_PX} x {MIN_SIDE_PX}; give a larger size"
     if width * height > max_px:
         return (
-            f"{size}, {width * height} pixels, and a twin has at most {max_px}; cut it into several, or ask the operator "
-            "of this service to raise TWINSET_MAX_CANVAS_PX"
+            f"{size}, {width * height} pixels, and a twin has at most {max_px}; cut it into several, or ask the "
+            "operator of this service to raise TWINSET_MAX_CANVAS_PX"
         )
     return None

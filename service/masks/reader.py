@@ -43,8 +43,9 @@ class MaskReader:
     def read(
         self, value: Any, card: ModelCard, encoding: MaskEncoding, fit: MaskFit, faults: Faults, *, tenant: str
     ) -> tuple[ReadMask, ...]:
-        """The masks of the member ``value``, in order, at the size of their twins. Refused ones are recorded in ``faults`` instead.
+        """The masks of the member ``value``, in order, at the size of their twins.
 
+        Refused ones are recorded in ``faults`` instead.
         A file that is given several times is read once. After 20 refused masks the rest is not read. May raise the
         store's errors.
         """
