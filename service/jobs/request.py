@@ -63,8 +63,9 @@ EXAMPLES: list[JsonValue] = [
     {
         "model": "siamese-polyps",
         "mask": [{"upload": EXAMPLE_UPLOAD}],
+        "size": "640x384",
         "fit": "canvas",
-        "canvas": {"overlap_px": 64},
+        "canvas": {"overlap_px": 32},
     },
     {"model": "cosimgen-dubai", "classes": ["water"], "count": 2, "size": "854x480", "fit": "canvas"},
     {
