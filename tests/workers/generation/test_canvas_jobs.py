@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import io
 import json
@@ -12,13 +13,18 @@ import pytest
 import torch
 from PIL import Image
 from redis import Redis
+from starlette.testclient import TestClient
 
 from model_store.card import ModelCard
+from service.api.app import create_app
 from service.jobs.spec import JobSpec
+from service.kit.png import encode_indices
 from service.kit.states import JobState
+from service.settings import Settings
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.model_store.latent.tiny import SIZE_PX, latent_card, tiny_system
+from tests.service.api.support import DictLiveState
 from tests.stored_twins import manifest_lines
 from tests.workers.conftest import Hire
 from tests.workers.fakes import WEIGHTS, Post, tiny_card, tiny_spec
@@ -160,3 +166,25 @@ def test_the_decoder_of_a_canvas_sees_windows_alone(card: ModelCard) -> None:
     [canvas] = system.decode(wide, SIZE_PX, Windows(8, 24, 8, 0))
     assert np.array_equal(canvas.image, np.tile(plain.image, (1, 3, 1))), "without overlap, windows side by side"
     assert dataclasses.replace(canvas).mask is None
+
+
+def test_a_mask_of_1000_x_700_px_goes_through_api_worker_and_store(
+    worker: Worker, post: Post, store: FolderStore, card: ModelCard, settings: Settings
+) -> None:
+    mask = blobs(700, 1000)
+    app = create_app(settings, store=store, queue=post, live_state=DictLiveState())
+    with TestClient(app, raise_server_exceptions=False) as client:
+        png = base64.b64encode(encode_indices(mask)).decode()
+        windows = {"window_px": SIZE_PX, "overlap_px": 4}
+        body = {"model": card.name, "mask": {"png": png}, "steps": 1, "fit": "canvas", "canvas": windows}
+        answer = client.post("/generate", json=body)
+        assert answer.status_code == 202, answer.json()
+        job = answer.json()["id"]
+        work(worker, post)
+        assert client.get(f"/jobs/{job}").json()["state"] == "succeeded"
+        [sample] = client.get(f"/jobs/{job}/samples").json()["samples"]
+    [line] = [json.loads(line) for line in manifest_lines(store, job)]
+    assert (line["size_px"], line["canvas"]) == ("1000x700", {**windows, "weights": "smooth"})
+    assert image_of(store, line).shape == (700, 1000, 3)
+    assert np.array_equal(pixels(store.get(line["mask"]["key"])), mask)
+    assert sample["mask"]["sha256"] == line["mask"]["sha256"]
