@@ -254,6 +254,14 @@ class GenerateRequest(BaseModel):
     def _whole_numbers(cls, value: object) -> object:
         return _whole(value)
 
+    @field_validator("size", mode="before")
+    @classmethod
+    def _is_a_size(cls, value: object) -> object:
+        # One fault, and not one for each type that it might have had.
+        if value is not None and (isinstance(value, bool) or not isinstance(_whole(value), int | str)):
+            raise PydanticCustomError("size", "give the side of a square in pixels, or WIDTHxHEIGHT as 854x480")
+        return value
+
     @field_validator("count", mode="after")
     @classmethod
     def _count_is_required_without_masks(cls, count: int | None, info: ValidationInfo) -> int | None:

@@ -99,6 +99,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "/size",
         'size is "large": give the side of a square in pixels, or WIDTHxHEIGHT as 854x480',
     ),
+    "a size that is neither a number nor words": (
+        {"prompt": "cells", "count": 1, "size": [200, 160], "fit": "canvas"},
+        "/size",
+        "size is [200, 160]: give the side of a square in pixels, or WIDTHxHEIGHT as 854x480",
+    ),
     "no size at all": (
         {"prompt": "cells", "count": 1, "fit": "stretch"},
         "/size",
