@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model_store.canvas.windows import Windows
 from model_store.card import GuidanceTarget, ModelCard
-from model_store.diffusion.windows import Windows
 from model_store.masks.decode import Twin
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model_store.canvas.windows import Windows
 from model_store.card import ModelCard
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.network import CoSimGenNetwork
 from model_store.cosimgen.superres import ESPCN, ESPCNConfig, upscale
-from model_store.diffusion.windows import Windows
 from model_store.interface import (
     Condition,
     ConditionRequest,

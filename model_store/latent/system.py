@@ -14,8 +14,8 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from model_store.canvas.windows import Windows
 from model_store.card import ModelCard
-from model_store.diffusion.windows import Windows
 from model_store.interface import (
     Condition,
     ConditionRequest,

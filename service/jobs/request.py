@@ -16,8 +16,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from model_store.canvas.window_weights import WindowWeights
 from model_store.card import GuidanceTarget
-from model_store.diffusion.window_weights import WindowWeights
 from service.broker.priority import Priority
 from service.jobs.parameters import Layout
 from service.jobs.sizes import RECTANGLE_PATTERN, Fit

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model_store.diffusion.window_weights import WindowWeights
+from model_store.canvas.window_weights import WindowWeights
 from service.kit.frozen import _Frozen
 
 Fit = Literal["stretch", "crop", "canvas"]

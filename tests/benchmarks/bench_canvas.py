@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from model_store import bundled_folder
-from model_store.diffusion.windows import Windows
+from model_store.canvas.windows import Windows
 from model_store.interface import ConditionRequest, MaskInput, System
 from model_store.loading import load_system
 from workers.engine import Engine, EngineModel, SampleRequest

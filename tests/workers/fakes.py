@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model_store.canvas.windows import Windows
 from model_store.card import ClassEntry, ModelCard, PaletteRef, SamplerConvention, WeightsFile
-from model_store.diffusion.windows import Windows
 from model_store.interface import Condition, ConditionRequest, GuidanceInputs
 from model_store.masks.decode import Twin, decode_pairs
 from service.broker.priority import Priority

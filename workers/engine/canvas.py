@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model_store.diffusion.windows import Windows
+from model_store.canvas.windows import Windows
 
 
 @dataclass(eq=False)

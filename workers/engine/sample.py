@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from model_store.canvas.windows import Windows
 from model_store.diffusion.ddim import DDIM
 from model_store.diffusion.noise import SampleNoise
-from model_store.diffusion.windows import Windows
 from model_store.interface import Condition, GuidanceInputs
 from workers.engine.canvas import CanvasStep
 

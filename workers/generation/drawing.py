@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model_store.diffusion.windows import Windows
+from model_store.canvas.windows import Windows
 from model_store.interface import ConditionRequest, GuidanceInputs, MaskInput, System
 from model_store.masks.decode import Twin
 from model_store.masks.resize import majority_resize

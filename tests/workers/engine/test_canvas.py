@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from model_store.canvas.window_weights import WindowWeights
+from model_store.canvas.windows import Windows
 from model_store.diffusion.ddim import DDIM, guide
 from model_store.diffusion.noise import SampleNoise
-from model_store.diffusion.window_weights import WindowWeights
-from model_store.diffusion.windows import Windows
 from model_store.interface import Condition, ConditionRequest, GuidanceInputs, stack_conditions
 from tests.workers.engine.test_engine import bits, model_of, request_for
 from tests.workers.fakes import TinySystem

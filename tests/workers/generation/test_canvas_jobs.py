@@ -155,7 +155,7 @@ def test_a_model_that_draws_its_masks_draws_image_and_mask_of_any_size(
 
 
 def test_the_decoder_of_a_canvas_sees_windows_alone(card: ModelCard) -> None:
-    from model_store.diffusion.windows import Windows
+    from model_store.canvas.windows import Windows
 
     system = tiny_system(card.system, files=FILES)
     one = torch.randn((1, *system.sample_shape), generator=torch.Generator().manual_seed(3))

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from model_store.diffusion.window_weights import WindowWeights
+from model_store.canvas.window_weights import WindowWeights
 
 _STEPS = 4096
 """Weights of one axis are multiples of 1 / 4096, so that those of both axes are exact in float32, and sum to exactly

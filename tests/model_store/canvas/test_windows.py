@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_store.diffusion.window_weights import WindowWeights
-from model_store.diffusion.windows import Windows, window_starts
+from model_store.canvas.window_weights import WindowWeights
+from model_store.canvas.windows import Windows, window_starts
 
 CANVASES = [
     (32, 32, 32, 16),
