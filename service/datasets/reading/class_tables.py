@@ -76,7 +76,7 @@ def parse_names(text: str) -> ClassList:
             "background first, numbered 0, or the names without numbers"
         )
     counted = _counts_up(lines)
-    return _class_list([_Entry(_COUNT.sub("", line) if counted else line) for line in lines])
+    return _class_list([_Entry((_COUNT.sub("", line) if counted else line).strip('"')) for line in lines])
 
 
 def parse_labelmap(text: str) -> ClassList:
