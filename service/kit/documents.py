@@ -24,6 +24,10 @@ class DocumentRefused(ValueError):
     """A document that is not valid, or that would cost too much to parse; the message says which, and what to do."""
 
 
+class NameRepeated(DocumentRefused):
+    """A document with a name twice in one object."""
+
+
 def memory_budget_bytes() -> int:
     """The memory that one document may take: half of what this process may use."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -75,11 +79,11 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_repeats(names: Iterable[str]) -> None:
-    """Raises :class:`DocumentRefused` if an object has a name twice, of which a parser takes the last one silently."""
+    """Raises :class:`NameRepeated` if an object has a name twice, of which a parser takes the last one silently."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise DocumentRefused(f"it has {name!r:.60} twice in one object; leave only the right one there")
+            raise NameRepeated(f"it has {name!r:.60} twice in one object; leave only the right one there")
         seen.add(name)
 
 
@@ -112,7 +116,7 @@ def parse_yaml(text: str, *, plain: bool = False) -> Any:
 
 
 def _check_names(root: Any) -> None:
-    """Raises :class:`DocumentRefused` if a map of the YAML node has a name twice."""
+    """Raises :class:`NameRepeated` if a map of the YAML node has a name twice."""
     import yaml
 
     nodes = [root]
