@@ -112,7 +112,9 @@ async def read_json(request: Request) -> bytes:
     try:
         parse_json(body)
     except NameRepeated as error:
-        raise InvalidRequest(f"the body is ambiguous: {error}", errors=[{"pointer": "", "detail": str(error)}]) from None
+        raise InvalidRequest(
+            f"the body is ambiguous: {error}", errors=[{"pointer": "", "detail": str(error)}]
+        ) from None
     except DocumentRefused:
         pass  # the route says what is wrong with it
     return body

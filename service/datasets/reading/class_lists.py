@@ -135,9 +135,8 @@ CLASS_FILES = tuple(_READERS)
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(_fault_text(fault["msg"], fault["input"]) for fault in error.errors()[:3])
-    return (
-        str(error)[:300] if type(error) in (ValueError, DocumentRefused) else f"{type(error).__name__}: {error}"[:300]
-    )
+    ours = type(error) is ValueError or isinstance(error, DocumentRefused)
+    return (str(error) if ours else f"{type(error).__name__}: {error}")[:300]
 
 
 def _fault_text(message: str, value: Any) -> str:

@@ -79,30 +79,32 @@ class FoldersSource:
         """The entries in the order of the images' paths."""
         splits = SplitLists(self.root, [pair.images for pair in self._pairs], _own_splits(self.root))
         captions = _captions(self.root)
+        known = {_stem(pair, key) for pair in self._pairs for key, _ in pair.image_files}
+        if unknown := [stem for stem in captions if stem not in known]:
+            detail = f"{len(unknown)} of its stems are of no image, such as {unknown[0]!r:.100}; correct them"
+            findings.add("assumed", "captions.jsonl", detail)
         for pair in self._pairs:
             image_folder, mask_folder, folder_split = pair.images, pair.masks, pair.split
             paired = pair_files(pair.image_files, pair.mask_files, pair.endings)
             if pair.own_ending:
                 detail = f"the masks are taken to be named after their images, with {pair.own_ending!r} at the end"
                 findings.add("assumed", relative(self.root, mask_folder), detail)
-            beside = "" if folder_split is None else f"{_split_folder(pair).name}/"
             for key, image in paired.without_mask:
-                splits.split_of(image, f"{beside}{key}")
+                splits.split_of(image, _stem(pair, key))
                 detail = absent(self.root, mask_folder, key, "mask", pair.endings)
                 findings.add("missing_partner", relative(self.root, image), detail)
             for image, detail in paired.ambiguous:
                 splits.split_of(image, image.stem)
                 findings.add("missing_partner", relative(self.root, image), detail)
             for key, image, mask in paired.pairs:
-                # in a folder of its own split, a stem that a list or a caption names may be another folder's
                 yield Entry(
                     name=key if folder_split is None else f"{folder_split}/{key}",
                     image=image,
                     annotate=partial(self._annotate, mask),
-                    split=splits.split_of(image, f"{beside}{key}")
+                    split=splits.split_of(image, _stem(pair, key))
                     or folder_split
                     or known_split(key.partition("/")[0] if "/" in key else ""),
-                    caption=captions.get(f"{beside}{key}"),
+                    caption=captions.get(_stem(pair, key)),
                     mask_file=mask,
                 )
             for key, mask in paired.without_image:
@@ -117,6 +119,11 @@ class FoldersSource:
 
 def _split_folder(pair: FolderPair) -> Path:
     return pair.images if pair.images == pair.masks else pair.images.parent
+
+
+def _stem(pair: FolderPair, key: str) -> str:
+    """How lists and captions call an image; in a folder of its own split, a stem alone may be another folder's."""
+    return key if pair.split is None else f"{_split_folder(pair).name}/{key}"
 
 
 def _own_splits(root: Path) -> frozenset[str]:
@@ -137,12 +144,16 @@ def _captions(root: Path) -> dict[str, str]:
     captions: dict[str, str] = {}
     if not path.is_file():
         return captions
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    # JSON may hold characters that Python takes for the end of a line
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             entry = parse_json(line)
-            captions.setdefault(nfc(str(entry["stem"])), str(entry["text"]))
+            stem, text = entry["stem"], entry["text"]
+            if not isinstance(text, str):
+                raise TypeError
+            captions.setdefault(nfc(str(stem)), text)
         except (ValueError, KeyError, TypeError):
             raise InvalidDataset(f'captions.jsonl, line {number} is not {{"stem": ..., "text": ...}}') from None
     return captions
