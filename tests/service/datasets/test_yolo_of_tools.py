@@ -217,3 +217,10 @@ def test_images_that_share_a_label_file_are_named(tmp_path: Path) -> None:
     _, report, _ = read(write(tmp_path, **images, **{"labels/a.txt": LABEL, "data.yaml": f"train: images\n{NAMES}"}))
     assert (report.items, faults(report)) == (2, {"assumed": ["images/a.png"]})
     assert "also those of a.jpg" in details(report, "assumed")[0]
+
+
+@pytest.mark.parametrize(("corner", "reads"), [("1.01", True), ("-0.01", True), ("1.02", False), ("-0.02", False)])
+def test_corners_may_lie_a_hundredth_outside_as_tools_round_them(tmp_path: Path, corner: str, reads: bool) -> None:
+    files = {"images/a.png": noise(1, 10, 12), "data.yaml": f"train: images\n{NAMES}"}
+    _, report, _ = read(write(tmp_path, **files, **{"labels/a.txt": f"0 {corner} 0.1 0.5 0.1 0.5 0.5\n"}))
+    assert faults(report) == ({} if reads else {"bad_annotation": ["images/a.png"]})
