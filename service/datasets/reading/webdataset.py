@@ -83,7 +83,7 @@ class WebDatasetSource:
             detail = f"the key {key!r} has several images or masks, {several}; give each image a key of its own"
             findings.add("missing_partner", self._path(image), detail)
             return None
-        listed = _about(about)
+        listed = self._about(about, findings)
         caption = listed.get("caption")
         return Entry(
             name=key,
@@ -95,6 +95,19 @@ class WebDatasetSource:
             mask_file=mask,
             report_path=self._path(image),
         )
+
+    def _about(self, member: ShardMember | None, findings: Findings) -> dict[str, Any]:
+        """The members of an item's JSON; empty if it has none or it is not an object."""
+        if member is None:
+            return {}
+        try:
+            if member.size > _MAX_JSON_BYTES:
+                raise ValueError(f"it has {member.size} bytes; the limit is {_MAX_JSON_BYTES}")
+            about = parse_json(member.read_bytes())
+        except (EntryFault, OSError, ValueError) as error:
+            findings.add("assumed", self._path(member), f"its item is read without it: {error}")
+            return {}
+        return about if isinstance(about, dict) else {}
 
     def _path(self, member: ShardMember) -> str:
         return f"{relative(self.root, member.shard)}/{member.name}"
@@ -170,14 +183,3 @@ def _known(members: list[ShardMember]) -> dict[str, list[ShardMember]]:
 
 def _is_image(member: ShardMember) -> bool:
     return Path(member.name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _about(member: ShardMember | None) -> dict[str, Any]:
-    """The members of an item's JSON; empty if it has none or it is not an object."""
-    if member is None or member.size > _MAX_JSON_BYTES:
-        return {}
-    try:
-        about = parse_json(member.read_bytes())
-    except (EntryFault, OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}

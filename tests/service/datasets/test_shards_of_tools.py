@@ -213,3 +213,11 @@ def test_rows_whose_images_have_one_name_or_none_are_told_apart(tmp_path: Path, 
     paths = [item.path for item in read_items(source, findings)]
     assert paths == [f"data/train.parquet/{name or '0/0'}", "data/train.parquet/1/0"]
     assert faults(findings.report("huggingface")) == {"duplicate": ["data/train.parquet/2/0"]}
+
+
+@pytest.mark.parametrize("text", [b"{", b'{"caption": "a", "caption": "b"}', b" " * ((1 << 20) + 1), b"\xff"])
+def test_an_items_json_that_cannot_be_read_is_named(tmp_path: Path, text: bytes) -> None:
+    item = ("0.png", noise(1, 10, 12)), ("0.mask.png", png(SQUARE)), ("0.json", text)
+    members(tmp_path / "train-000000.tar", *item)
+    items, report, _ = read(write(tmp_path, **CLASSES))
+    assert (items["0"].caption, faults(report)) == (None, {"assumed": ["train-000000.tar/0.json"]})
