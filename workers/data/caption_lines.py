@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from service.kit.documents import parse_json
 from workers.data.files import DatasetInvalid
 
 
@@ -33,7 +33,7 @@ def caption_lines(path: Path) -> Iterator[CaptionLine]:
         if not line.strip():
             continue
         try:
-            members = json.loads(line)
+            members = parse_json(line)
             stem, text = members["stem"], members["text"]
             if not isinstance(stem, str) or not isinstance(text, str):
                 raise TypeError(f"stem {stem!r} and text {text!r} should both be text")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from service.datasets.items import as_rgb
 from service.datasets.reading.image_files import open_image
 from service.datasets.reading.orientation import orientation, upright
 from service.datasets.reading.report import EntryFault
+from service.kit.documents import parse_json
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -29,9 +29,9 @@ def read_about(path: Path) -> dict[str, Any]:
     Raises :class:`DatasetInvalid` unless it is a JSON object whose known members have the right types.
     """
     try:
-        about = json.loads(path.read_text(encoding="utf-8-sig"))
+        about = parse_json(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise DatasetInvalid(f"{path} is not JSON ({error})") from None
+        raise DatasetInvalid(f"{path} cannot be read ({error})") from None
     if not isinstance(about, dict):
         raise DatasetInvalid(f"{path} is a JSON {type(about).__name__}; it should be an object, {{...}}")
     about = {member: value for member, value in about.items() if value is not None}
