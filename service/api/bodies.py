@@ -17,6 +17,7 @@ from fastapi import Request
 
 from service.api.errors import TooBusy
 from service.errors import InvalidRequest, LimitReached
+from service.kit.documents import DocumentRefused, NameRepeated, parse_json
 
 FREE_BYTES = 64 << 10
 """Bodies up to this size are not counted: connections are limited, and so is the sum of such bodies."""
@@ -95,7 +96,10 @@ def announced_bytes(request: Request) -> int | None:
 
 
 async def read_json(request: Request) -> bytes:
-    """The body, if it is not too much JSON. Raises :class:`InvalidRequest` as soon as it is."""
+    """The body, if it is not too much JSON. Raises :class:`InvalidRequest` as soon as it is.
+
+    A name that comes twice is refused too: parsers differ in which one counts, as with repeated headers.
+    """
     pieces, values = [], 0
     async for piece in request.stream():
         pieces.append(piece)
@@ -105,6 +109,14 @@ async def read_json(request: Request) -> bytes:
     body = b"".join(pieces)
     if values > MAX_JSON_DEPTH and _depth(body) > MAX_JSON_DEPTH:
         raise _too_much(f"is nested more than {MAX_JSON_DEPTH} deep", "nested too deeply")
+    try:
+        parse_json(body)
+    except NameRepeated as error:
+        raise InvalidRequest(
+            f"the body is ambiguous: {error}", errors=[{"pointer": "", "detail": str(error)}]
+        ) from None
+    except DocumentRefused:
+        pass  # the route says what is wrong with it
     return body
 
 

@@ -12,6 +12,8 @@ from service.auth.api_key import without_secrets
 
 _MASK = "********"
 _MAX_CHARS = 2000
+_KEY_CHARS = 100
+"""More than an API key has."""
 _PATH_AND_QUERY = re.compile(r"([^?\s\"]+\?)[^\s\"]*")
 _OF_LINK = re.compile(r"/(?:objects|twins)/")
 
@@ -31,7 +33,8 @@ class RedactingFilter(logging.Filter):
 def masked(text: str) -> str:
     """``text`` with its secrets masked; its end is left out if it is long."""
     if len(text) > _MAX_CHARS:
-        text = f"{text[:_MAX_CHARS]}... ({len(text)} characters)"
+        # masked before it is cut: half a key is no key to a pattern, and most of a secret
+        text = f"{without_secrets(text[: _MAX_CHARS + _KEY_CHARS])[:_MAX_CHARS]}... ({len(text)} characters)"
     return without_secrets(_PATH_AND_QUERY.sub(_without_link_query, text) if "?" in text else text)
 
 

@@ -23,6 +23,7 @@ from service.sandbox.limits import SandboxLimits
 from service.sandbox.process import Sandbox, SandboxExceeded, SandboxLost
 from service.sandbox.store_gate import StoreGate
 from service.settings import Settings
+from service.store.base import ObjectStore
 from service.store.run_keys import run_prefix
 
 _CHILD = "service.augmentations.planning_child"
@@ -94,6 +95,11 @@ class PlanSlots:
 _SLOTS = PlanSlots()
 
 
+def plan_gate(store: ObjectStore, run: str) -> StoreGate:
+    """What a child that makes a plan may do with the store: read the dataset's objects."""
+    return StoreGate(store, may_read=lambda key: key.startswith(run_prefix(run)))
+
+
 def plan_in_child(
     request: AugmentationRequest,
     dataset: StoredDataset,
@@ -118,7 +124,7 @@ def plan_in_child(
         "max_prompt_chars": settings.max_prompt_chars,
     }
     limits = SandboxLimits(settings.import_memory_bytes, cpu_s=_MAX_SECONDS, timeout_s=_MAX_SECONDS)
-    gate = StoreGate(dataset.store, may_read=lambda key: key.startswith(run_prefix(dataset.run)))
+    gate = plan_gate(dataset.store, dataset.run)
     sandbox = Sandbox(_CHILD, {}, limits, gate.answer, body=json.dumps(asked).encode(), believed=(ObjectDamaged,))
     with slots.slot(tenant):
         try:

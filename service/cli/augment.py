@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,10 +28,12 @@ def _balance(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    from service.kit.documents import parse_json
+
     try:
-        given = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{path} is not valid JSON ({error})", ctx, parameter) from None
+        given = parse_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path} cannot be read: {error}", ctx, parameter) from None
     if not isinstance(given, dict):
         raise click.BadParameter(f"{path} must hold a JSON object", ctx, parameter)
     return given

@@ -13,11 +13,14 @@ out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
 
-def escape(text: str) -> str:
-    """A text that rich prints literally, with control characters escaped: names in datasets may contain anything."""
+def escape(text: str, *, lines: bool = False) -> str:
+    """A text that rich prints literally, with control characters escaped: names in datasets may contain anything.
+
+    ``lines`` keeps line breaks; those in a name could forge a line of a report.
+    """
     from service.kit.validation import escape_control
 
-    return markup.escape(escape_control(text, keep="\n\t"))
+    return markup.escape(escape_control(text, keep="\n" if lines else ""))
 
 
 def show_problem(problem: Mapping[str, Any]) -> None:

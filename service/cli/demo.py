@@ -40,10 +40,8 @@ def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: P
         folder = _free_folder(Path("twinset-demo"))
     require_new_folder(folder)
 
-    from rich.markup import escape
-
     from model_store.card import ModelCard
-    from service.cli.console import duration, out
+    from service.cli.console import duration, escape, out
     from service.cli.generate import print_result
     from service.cli.http_client import ApiClient
     from service.cli.local_stack import running_stack

@@ -39,9 +39,7 @@ def create(tenant: str, name: str | None, days: int | None) -> None:
     Clients send it as 'Authorization: Bearer KEY'; 'twinset generate' reads it from TWINSET_API_KEY. Jobs from before
     there were keys belong to the tenant 'default'.
     """
-    from rich.markup import escape
-
-    from service.cli.console import err
+    from service.cli.console import err, escape
 
     key, record = _key_store().create(tenant, name=name, expires_in=None if days is None else timedelta(days=days))
     # only the key goes to standard output, so that a shell can capture it without showing it
@@ -70,14 +68,13 @@ def list_keys(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
 
-    from service.cli.console import out
+    from rich.table import Table
+
+    from service.cli.console import escape, out
 
     if not rows:
         out.print("There are no keys. Create one with 'twinset keys create --tenant NAME'.", soft_wrap=True)
         return
-
-    from rich.markup import escape
-    from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for heading in ("Id", "Tenant", "State", "Created", "Expires"):

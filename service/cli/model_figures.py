@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+
+from service.cli.console import escape
 
 MAX_ROWS = 16
 _NAMES = {

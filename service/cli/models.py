@@ -25,7 +25,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_models(as_json: bool) -> None:
     """List all models, newest version first."""
-    from service.cli.console import out
+    from service.cli.console import escape, out
     from service.registry.catalogue import Catalogue
 
     cards = Catalogue(_store()).cards()
@@ -40,8 +40,6 @@ def list_models(as_json: bool) -> None:
             soft_wrap=True,
         )
         return
-
-    from rich.markup import escape
 
     for card in cards:
         classes = f"{len(card.queryable)} class{'' if len(card.queryable) == 1 else 'es'}"
@@ -62,21 +60,20 @@ def show(name: str, as_json: bool) -> None:
         click.echo(card.model_dump_json(indent=2))
         return
 
-    from rich.markup import escape
     from rich.table import Table
 
     from model_store.card import join_words
-    from service.cli.console import out
+    from service.cli.console import escape, out
     from service.cli.model_figures import figures_summary, figures_table
 
-    out.print(f"[bold cyan]{card.id}[/]  [bold]{escape(card.title)}[/]\n{escape(card.description)}\n")
+    out.print(f"[bold cyan]{card.id}[/]  [bold]{escape(card.title)}[/]\n{escape(card.description, lines=True)}\n")
     swatches = [f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in card.classes]
     defaults, limits = card.defaults, card.limits
     rows: list[tuple[str, str]] = [
         ("System", card.system),
         ("Takes", ", or ".join(join_words(chosen) for chosen in card.accepted_inputs)),
         ("Classes", "  ".join(swatches)),
-        ("Prompts", escape(_prompts(card)) if "prompt" in card.inputs else ""),
+        ("Prompts", escape(_prompts(card), lines=True) if "prompt" in card.inputs else ""),
         ("Sizes", f"{_sizes(card)}; {card.default_size_px} px by default"),
         ("Steps", f"{limits.steps_min} to {limits.steps_max}; default {defaults.steps}"),
         (
@@ -88,7 +85,7 @@ def show(name: str, as_json: bool) -> None:
             f"{', '.join(card.guidance_targets)}; default {card.guidance_target}" if card.guidance_targets else "",
         ),
         ("Weights", f"{_megabytes(card)}, {_origin(card)}"),
-        ("Trained on", escape("\n".join(_training_data(card.training_data)))),
+        ("Trained on", "\n".join(map(escape, _training_data(card.training_data)))),
         ("Measured", escape(figures_summary(card.measured))),
         ("Differs from paper", f"in {len(card.deviations)} points, listed with --json" if card.deviations else ""),
         ("Intended use", escape(card.intended_use)),

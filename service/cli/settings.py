@@ -23,10 +23,9 @@ def settings(as_json: bool) -> None:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
 
-    from rich.markup import escape
     from rich.table import Table
 
-    from service.cli.console import out
+    from service.cli.console import escape, out
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), show_header=False)
     table.add_column(style="cyan", no_wrap=True)

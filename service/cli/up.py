@@ -34,31 +34,27 @@ def up(port: int, data_dir: Path | None) -> None:
     Starts broker, API, workers and store, on 127.0.0.1 only. Jobs and twins are kept in the data folder; interrupted
     jobs continue at the next start.
     """
-    from rich.markup import escape
-
-    from service.cli.console import err
+    from service.cli.console import err, escape
     from service.cli.local_stack import running_stack
     from service.settings import read_settings
 
     with running_stack(data_dir or read_settings().data_dir, port=port) as stack:
         _print_first_steps(stack)
         for notice in stack.notices:
-            err.print(f"[yellow]{escape(notice)}[/]", soft_wrap=True)
+            err.print(f"[yellow]{escape(notice, lines=True)}[/]", soft_wrap=True)
         try:
             while True:
                 time.sleep(_POLL_INTERVAL_S)
                 message = stack.restart_dead()
                 if message:
-                    err.print(f"[yellow]{escape(message)}[/]", soft_wrap=True)
+                    err.print(f"[yellow]{escape(message, lines=True)}[/]", soft_wrap=True)
         except KeyboardInterrupt:
             pass  # the normal way to end this command, so not a failure
     click.echo("Stopped. The data is kept.")
 
 
 def _print_first_steps(stack: EmbeddedStack) -> None:
-    from rich.markup import escape
-
-    from service.cli.console import out
+    from service.cli.console import escape, out
 
     body = json.dumps({"model": "cosimgen-dubai", "classes": ["water", "vegetation"], "count": 8})
     command = "twinset generate --model cosimgen-dubai --classes water,vegetation --count 8 --out twins"

@@ -78,6 +78,15 @@ class ClassMatching:
         extra = [self._renamed(name) for folded, names in of_name.items() for name in names[:1] if folded in unwanted]
         if missing or (extra and not selecting):
             self._refuse(part, missing, extra)
+        for names in (of_name[name.casefold()] for name in wanted):
+            same = [name for name in names if name not in self._rename]
+            if len(same) > 1:
+                one, other = same[:2]
+                raise InvalidDataset(
+                    f"the classes {one!r} and {other!r} of {part.label!r} differ in case alone, and would become one; "
+                    f"rename one of them (--rename {other}={other}-2), or both to one name, to merge them "
+                    f"(--rename {other}={one})"
+                )
         kept = [old for name in wanted for old in of_name[name.casefold()]]
         renames = {old: name for name in wanted for old in of_name[name.casefold()]}
         options = ExportOptions(format="folders", classes=tuple(kept), rename=renames, dropped=dropped)

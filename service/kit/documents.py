@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import resource
+from collections.abc import Iterable
 from typing import Any
 
 _UNLIMITED_BYTES = 16 << 30
-_LIST_BYTES, _OBJECT_BYTES, _ITEM_BYTES, _TEXT_BYTES = 88, 232, 40, 60
-"""What CPython takes for a list, a dict, an item with its number, and a text, rounded up."""
+_LIST_BYTES, _OBJECT_BYTES, _ITEM_BYTES, _NAME_BYTES, _TEXT_BYTES = 88, 232, 40, 150, 60
+"""What CPython takes for a list, a dict, an item with its number, one with its name, and a text, rounded up."""
 _MAX_YAML_EVENTS = 50_000
 _MAX_PLAIN_CHARS = 4096
 """The longest text without quotes in YAML, which may be a number: some forms of numbers take long to convert."""
@@ -21,6 +22,10 @@ _MAX_YAML_DEPTH = 64
 
 class DocumentRefused(ValueError):
     """A document that is not valid, or that would cost too much to parse; the message says which, and what to do."""
+
+
+class NameRepeated(DocumentRefused):
+    """A document with a name twice in one object."""
 
 
 def memory_budget_bytes() -> int:
@@ -39,7 +44,8 @@ def json_cost_bytes(data: bytes) -> int:
         + 2 * letters
         + _LIST_BYTES * data.count(b"[")
         + _OBJECT_BYTES * data.count(b"{")
-        + _ITEM_BYTES * (data.count(b",") + data.count(b":"))
+        + _ITEM_BYTES * data.count(b",")
+        + _NAME_BYTES * data.count(b":")
         + _TEXT_BYTES * texts
     )
 
@@ -56,11 +62,29 @@ def parse_json(data: bytes | str) -> Any:
             f"{budget >> 20} MB{of}. Divide it"
         )
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=_without_repeats)
+    except DocumentRefused:
+        raise
     except RecursionError:
         raise DocumentRefused("it is nested too deeply to be read; write it with fewer levels") from None
     except ValueError as error:
         raise DocumentRefused(f"it is not valid JSON ({str(error)[:200]})") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        _refuse_repeats(name for name, _ in pairs)
+    return found
+
+
+def _refuse_repeats(names: Iterable[str]) -> None:
+    """Raises :class:`NameRepeated` if an object has a name twice, of which a parser takes the last one silently."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise NameRepeated(f"it has {name!r:.60} twice in one object; leave only the right one there")
+        seen.add(name)
 
 
 def parse_yaml(text: str, *, plain: bool = False) -> Any:
@@ -72,10 +96,16 @@ def parse_yaml(text: str, *, plain: bool = False) -> Any:
 
     # libyaml's, where PyYAML was built with it, is ten times as fast
     safe, base = (getattr(yaml, f"C{name}", getattr(yaml, name)) for name in ("SafeLoader", "BaseLoader"))
-    loader = base if plain else safe
+    kind = base if plain else safe
     try:
-        _check_events(text, loader)
-        return yaml.load(text, Loader=loader)
+        _check_events(text, kind)
+        loader = kind(text)
+        try:
+            node = loader.get_single_node()
+            _check_names(node)
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except RecursionError:
         raise DocumentRefused("it is nested too deeply to be read; write it with fewer levels") from None
     except DocumentRefused:
@@ -83,6 +113,20 @@ def parse_yaml(text: str, *, plain: bool = False) -> Any:
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
         # PyYAML raises more than it documents, for dates such as 2001-99-99 among others
         raise DocumentRefused(f"it is not valid YAML ({(str(error) or 'no reason').splitlines()[0][:200]})") from None
+
+
+def _check_names(root: Any) -> None:
+    """Raises :class:`NameRepeated` if a map of the YAML node has a name twice."""
+    import yaml
+
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeats(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            nodes += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
 
 
 def _check_events(text: str, loader: Any) -> None:

@@ -23,6 +23,7 @@ from service.sandbox.limits import SandboxLimits
 from service.sandbox.process import Sandbox, SandboxExceeded
 from service.sandbox.store_gate import StoreGate
 from service.settings import Settings
+from service.store import ObjectStore
 from service.store.immutable import put_once
 from service.store.keys import ATTEMPT, is_key
 from service.store.run_keys import run_prefix
@@ -130,13 +131,7 @@ def _import(context: RunContext, work: DatasetWork, scratch: Path) -> ImportResu
         if isinstance(done, int) and isinstance(total, int):
             context.report_progress(done, max(done, total), "reading")
 
-    kept = run_prefix(run)
-    gate = StoreGate(
-        context.worker.store,
-        may_read=lambda key: False,
-        may_write=lambda key: key.startswith(kept) and _is_imported(key[len(kept) :]),
-        folder=scratch,
-    )
+    gate = import_gate(context.worker.store, run, scratch)
     sandbox = Sandbox(
         _CHILD,
         request.model_dump(mode="json"),
@@ -153,6 +148,17 @@ def _import(context: RunContext, work: DatasetWork, scratch: Path) -> ImportResu
         raise InvalidDataset(_remedy(exceeded, settings)) from None
     except ValidationError:
         raise InvalidDataset("the process that reads the dataset gave back what is no description of it") from None
+
+
+def import_gate(store: ObjectStore, run: str, folder: Path) -> StoreGate:
+    """What a child that imports a dataset may do with the store: write the objects of its import, and no record."""
+    kept = run_prefix(run)
+    return StoreGate(
+        store,
+        may_read=lambda key: False,
+        may_write=lambda key: key.startswith(kept) and _is_imported(key[len(kept) :]),
+        folder=folder,
+    )
 
 
 def import_limits(settings: Settings) -> SandboxLimits:

@@ -218,7 +218,7 @@ def _describe_distance(file: FileFinding) -> str:
 
 
 def _conclusion(findings: Sequence[TwinFinding]) -> str:
-    from rich.markup import escape
+    from service.cli.console import escape
 
     total = len(findings)
     damaged = [finding for finding in findings if finding.damaged]

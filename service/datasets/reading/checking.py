@@ -95,8 +95,9 @@ def _items(
             _compare(annotation, turned_size(size, stated), source.classes)
             _check_objects(annotation.instances)
             digest = hashlib.sha256(data).digest()[:16]
-            if (first := first_with.setdefault(digest, file)) != file:
+            if (first := first_with.get(digest)) is not None:
                 raise EntryFault("duplicate", f"it is the same image as {first}")
+            first_with[digest] = file
         except EntryFault as fault:
             findings.add(fault.kind, file, fault.detail)
             continue

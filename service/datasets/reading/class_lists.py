@@ -12,7 +12,7 @@ from service.datasets.classes import ClassList, Colour, DatasetClass, TooManyCla
 from service.datasets.reading.class_tables import parse_labelmap, parse_names, parse_table
 from service.datasets.reading.tree import read_text
 from service.errors import InvalidDataset
-from service.kit.documents import parse_json
+from service.kit.documents import DocumentRefused, parse_json
 
 _HELP = (
     'give one: dataset.json with {"classes": [{"index": 0, "name": "background", "colour": [0, 0, 0]}, ...]}, '
@@ -147,7 +147,8 @@ CLASS_FILES = tuple(_READERS)
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(_fault_text(fault["msg"], fault["input"]) for fault in error.errors()[:3])
-    return str(error)[:300] if type(error) is ValueError else f"{type(error).__name__}: {error}"[:300]
+    ours = type(error) is ValueError or isinstance(error, DocumentRefused)
+    return (str(error) if ours else f"{type(error).__name__}: {error}")[:300]
 
 
 def _fault_text(message: str, value: Any) -> str:

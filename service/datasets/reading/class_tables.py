@@ -18,8 +18,12 @@ from service.kit.cells import read_cell
 _DELIMITERS = ("\t", ";", ",", "|", ":", " ")
 _NUMBER = re.compile(r"\d{1,9}")
 _TRIPLE = re.compile(r"[(\[]?\s*(\d{1,3})\s*[\s,;]\s*(\d{1,3})\s*[\s,;]\s*(\d{1,3})\s*[)\]]?")
+_COUNT = re.compile(r"[0-9]+[\s:,;.]\s*")
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
+_COMMENT = re.compile(r"//|#(?![0-9a-fA-F]{6})|sep=.$")
 _LABELMAP_COLOUR = re.compile(r":\d+,\d+,\d+:[^:]*:[^:]*$")
+_LABELME_IGNORE = "__ignore__"
+"""The first line of LabelMe's lists, which stands for -1 in its masks; the next line is class 0."""
 _HEADERS = frozenset(
     ("name", "names", "class", "classes", "label", "labels", "class_name", "classname", "class_names", "category")
 )
@@ -58,13 +62,21 @@ def parse_table(text: str) -> ClassList:
 def parse_names(text: str) -> ClassList:
     """The classes of a list of names, such as ``classes.txt``; colours and indices in it are read too."""
     lines = _lines(text)
+    if lines[:1] == [_LABELME_IGNORE]:
+        del lines[0]
     entries = _entries(lines)
     if entries is not None and (entries[0].colour is not None or _counts_up(lines)):
         return _class_list(_in_order(entries))
     files = [line for line in lines if any(line.casefold().endswith(suffix) for suffix in IMAGE_SUFFIXES)]
     if files:
         raise ValueError(f"it lists files such as {files[0]!r:.100}, not classes")
-    return _class_list([_Entry(line) for line in lines])
+    if _counts_up(lines, first=1):
+        raise ValueError(
+            f"its lines are numbered from 1, such as {lines[0]!r:.100}, and the indices in masks from 0; write the "
+            "background first, numbered 0, or the names without numbers"
+        )
+    counted = _counts_up(lines)
+    return _class_list([_Entry((_COUNT.sub("", line) if counted else line).strip('"')) for line in lines])
 
 
 def parse_labelmap(text: str) -> ClassList:
@@ -85,9 +97,9 @@ def parse_labelmap(text: str) -> ClassList:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines that are neither blank nor comments, without surrounding blanks."""
+    """The lines that are neither blank nor comments, without surrounding blanks; Excel's ``sep=;`` is a comment."""
     stripped = [line.strip() for line in text.splitlines()]
-    return [line for line in stripped if line and not line.startswith("//") and (line[0] != "#" or _HEX.match(line))]
+    return [line for line in stripped if line and not _COMMENT.match(line)]
 
 
 def _entries(lines: Sequence[str]) -> list[_Entry] | None:
@@ -177,10 +189,13 @@ def _in_order(entries: list[_Entry]) -> list[_Entry]:
     return sorted(entries, key=lambda entry: entry.index or 0)
 
 
-def _counts_up(lines: Sequence[str]) -> bool:
-    """Whether every line begins with its own number, 0, 1, 2, ...: then that is the index, and no part of the name."""
+def _counts_up(lines: Sequence[str], first: int = 0) -> bool:
+    """Whether every line begins with its own number, 0, 1, 2, ...: then that is the index, and no part of the name.
+
+    ``first`` is the number of the first line.
+    """
     return len(lines) > 1 and all(
-        re.match(rf"{number}(?!\d)[\s:,;.]", line) is not None for number, line in enumerate(lines)
+        re.match(rf"{number}(?!\d)[\s:,;.]", line) is not None for number, line in enumerate(lines, start=first)
     )
 
 

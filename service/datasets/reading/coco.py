@@ -70,6 +70,9 @@ class CocoSource:
         for path in self._files:
             data = load_coco(path)
             annotations, loose = self._annotations(path, data, findings)
+            info = data.get("info")
+            own = isinstance(info, dict) and "background" in info
+            unlabelled = not data["annotations"] and not own
             locator = Locator(self.root, [self.root / folder for folder in self._image_folders(path)])
             for image, records in self._images(path, data["images"], locator, findings).items():
                 if (first := read.setdefault(image, path)) != path:
@@ -78,6 +81,13 @@ class CocoSource:
                     continue
                 ids = list(dict.fromkeys(coco_id(record.get("id")) for record in records))
                 mine = [annotation for key in ids for annotation in annotations.get(key, [])]
+                if unlabelled:
+                    detail = (
+                        f"{path.name} has no annotation at all, as files of images that are not labelled yet; if "
+                        "nothing is in them, list them in a file with labelled images"
+                    )
+                    findings.add("missing_partner", relative(self.root, image), detail)
+                    continue
                 if not mine and loose:
                     detail = f"no annotation has its image_id {ids[0]!r:.40}, but {loose}; correct the image_ids"
                     findings.add("missing_partner", relative(self.root, image), detail)

@@ -50,6 +50,8 @@ def _polygon(part: Any, height: int, width: int) -> np.ndarray:
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in part):
         raise ValueError("a polygon's corners must be finite numbers")
     points = np.array(part, dtype=np.float64).reshape(-1, 2)
+    if points.min() >= 0 and points.max() <= 1 and (points % 1).any():
+        raise ValueError("its corners are shares of width and height, 0 to 1; multiply x by the width, y by the height")
     if (np.abs(points) > _MAX_DISTANCE * np.array([width, height]) + 16).any():
         raise ValueError(f"a corner lies far outside of the {width} x {height} px of its image")
     return points

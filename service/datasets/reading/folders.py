@@ -80,30 +80,32 @@ class FoldersSource:
         """The entries in the order of the images' paths."""
         splits = SplitLists(self.root, [pair.images for pair in self._pairs], _own_splits(self.root))
         captions = CaptionLines.read(self.root)
+        known = {_stem(pair, key) for pair in self._pairs for key, _ in pair.image_files}
+        if unknown := [stem for stem in captions.lines if stem not in known]:
+            detail = f"{len(unknown)} of its stems are of no image, such as {unknown[0]!r:.100}; correct them"
+            findings.add("assumed", "captions.jsonl", detail)
         for pair in self._pairs:
             image_folder, mask_folder, folder_split = pair.images, pair.masks, pair.split
             paired = pair_files(pair.image_files, pair.mask_files, pair.endings)
             if pair.own_ending:
                 detail = f"the masks are taken to be named after their images, with {pair.own_ending!r} at the end"
                 findings.add("assumed", relative(self.root, mask_folder), detail)
-            beside = "" if folder_split is None else f"{_split_folder(pair).name}/"
             for key, image in paired.without_mask:
-                splits.split_of(image, f"{beside}{key}")
+                splits.split_of(image, _stem(pair, key))
                 detail = absent(self.root, mask_folder, key, "mask", pair.endings)
                 findings.add("missing_partner", relative(self.root, image), detail)
             for image, detail in paired.ambiguous:
                 splits.split_of(image, image.stem)
                 findings.add("missing_partner", relative(self.root, image), detail)
             for key, image, mask in paired.pairs:
-                # in a folder of its own split, a stem that a list or a caption names may be another folder's
                 yield Entry(
                     name=key if folder_split is None else f"{folder_split}/{key}",
                     image=image,
                     annotate=partial(self._annotate, mask),
-                    split=splits.split_of(image, f"{beside}{key}")
+                    split=splits.split_of(image, _stem(pair, key))
                     or folder_split
                     or known_split(key.partition("/")[0] if "/" in key else ""),
-                    **captions.of(f"{beside}{key}"),
+                    **captions.of(_stem(pair, key)),
                     mask_file=mask,
                 )
             for key, mask in paired.without_image:
@@ -118,6 +120,11 @@ class FoldersSource:
 
 def _split_folder(pair: FolderPair) -> Path:
     return pair.images if pair.images == pair.masks else pair.images.parent
+
+
+def _stem(pair: FolderPair, key: str) -> str:
+    """How lists and captions call an image; in a folder of its own split, a stem alone may be another folder's."""
+    return key if pair.split is None else f"{_split_folder(pair).name}/{key}"
 
 
 def _own_splits(root: Path) -> frozenset[str]:

@@ -73,20 +73,27 @@ class HuggingFaceSource:
                 ) as file:
                     check_metadata(file.metadata, shard.stat().st_size, path)
                     columns = _columns(file.schema_arrow, path)
+                    listed: set[str] = set()
                     for group in range(file.num_row_groups):
-                        yield from self._group(file, group, columns, path, split)
+                        yield from self._group(file, group, columns, path, split, listed)
             except (OSError, ValueError, RuntimeError) as error:
                 # these include pyarrow's own errors
                 findings.add(
                     "unreadable", path, f"it is not a parquet file, or damaged ({str(error)[:200]}); fetch it anew"
                 )
 
-    def _group(self, file: Any, number: int, columns: tuple[str, str], path: str, split: str | None) -> Iterator[Entry]:
+    def _group(
+        self, file: Any, number: int, columns: tuple[str, str], path: str, split: str | None, listed: set[str]
+    ) -> Iterator[Entry]:
+        """The entries of a row group; ``listed`` are the names of images in the shard's rows before it."""
         image_column, mask_column = columns
         group = RowGroup(file, number, columns)
         names = [name for name in _TEXTS if _is_text(file.schema_arrow, name)]
         for row, about in enumerate(group.texts([*names, f"{image_column}.path"])):
-            listed = (about.pop(image_column) or {}).get("path")
+            called = (about.pop(image_column) or {}).get("path")
+            # many tools call every image the same, or none at all
+            place = called if called and called not in listed else f"{number}/{row}"
+            listed.add(place)
             mask = _Cell(group, mask_column, row)
             yield Entry(
                 name=about.get("name") or f"{Path(path).stem}/{number}/{row}",
@@ -96,7 +103,7 @@ class HuggingFaceSource:
                 caption=about.get("caption"),
                 provenance=parse_provenance({**about, "metadata": _parsed(about.get("metadata"))}),
                 mask_file=mask,
-                report_path=f"{path}/{listed or row}",
+                report_path=f"{path}/{place}",
             )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from service.datasets.classes import ClassList
@@ -11,7 +12,7 @@ from service.datasets.reading.coco import CocoSource
 from service.datasets.reading.coco_files import coco_files
 from service.datasets.reading.datumaro import DatumaroSource
 from service.datasets.reading.datumaro_files import datumaro_files
-from service.datasets.reading.entry import DatasetSource
+from service.datasets.reading.entry import DatasetSource, Entry
 from service.datasets.reading.faults import named_faults
 from service.datasets.reading.folder_layouts import folder_pairs, single_folders
 from service.datasets.reading.folders import FoldersSource
@@ -19,6 +20,7 @@ from service.datasets.reading.huggingface import HuggingFaceSource, parquet_shar
 from service.datasets.reading.levels import Levels
 from service.datasets.reading.mask_encoding import MaskEncoding
 from service.datasets.reading.medical import MedicalSource, is_medical
+from service.datasets.reading.report import Findings
 from service.datasets.reading.tree import dataset_root
 from service.datasets.reading.twins import TwinsSource, is_twin_folder
 from service.datasets.reading.unknown import explain_unknown
@@ -26,6 +28,7 @@ from service.datasets.reading.voc import VocSource
 from service.datasets.reading.webdataset import WebDatasetSource, tar_shards
 from service.datasets.reading.yolo import YoloSource
 from service.datasets.reading.yolo_files import named_yaml, text_labelled, yaml_file
+from service.datasets.splits import canonical_split, known_split
 from service.errors import InvalidDataset
 
 READ_FORMATS = (
@@ -73,12 +76,29 @@ def open_dataset(
     """The dataset in a folder, in the named format or the detected one.
 
     ``classes`` replace those that the dataset lists; ``encoding`` is the mask encoding of ``folders``, ``levels``
-    the window of ``medical``. Raises InvalidDataset naming what is missing.
+    the window of ``medical``. A dataset that lies in a folder of a split, such as ``val/``, which is all that there is,
+    is of that split. Raises InvalidDataset naming what is missing.
     """
     if not folder.is_dir():
         raise InvalidDataset(f"{folder.name} is not a folder")
     with named_faults(f"the dataset in {folder.name}"):
-        return _open(dataset_root(folder), format, classes, encoding, levels)
+        root = dataset_root(folder)
+        source = _open(root, format, classes, encoding, levels)
+    named = [split for part in root.relative_to(folder).parts if (split := known_split(part))]
+    return _OfSplit(source, named[-1]) if named and source.format != "twins" else source
+
+
+class _OfSplit:
+    """A source whose entries without a split are of ``split``."""
+
+    def __init__(self, source: DatasetSource, split: str) -> None:
+        self.format, self.root, self.classes = source.format, source.root, source.classes
+        self._source, self._split = source, split
+
+    def entries(self, findings: Findings) -> Iterator[Entry]:
+        """The source's entries."""
+        for entry in self._source.entries(findings):
+            yield entry if canonical_split(entry.split) else replace(entry, split=self._split)
 
 
 def _open(

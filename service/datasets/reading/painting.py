@@ -9,6 +9,7 @@ import numpy as np
 
 from service.datasets.patches import Patch
 from service.datasets.reading.entry import Annotation
+from service.datasets.reading.report import EntryFault
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,17 @@ class _Packed:
 def paint(painted: Iterable[PaintedObject], height: int, width: int, background: int) -> Annotation:
     """Objects painted as class indices on ``background``, by their ``z_order``, and the larger ones of it first.
 
-    Objects are consumed one at a time; only the bounding box of each is stored until all are known.
+    Objects are consumed one at a time; only the bounding box of each is stored until all are known. Raises EntryFault
+    if there are objects, but none of them has a pixel.
     """
-    objects = [packed for one in painted if (packed := _packed(one)) is not None]
+    found = [_packed(one) for one in painted]
+    objects = [packed for packed in found if packed is not None]
+    if found and not objects:
+        raise EntryFault(
+            "bad_annotation",
+            f"none of its objects ({len(found)}) covers a pixel; correct them, or take them out if nothing is in the "
+            "image",
+        )
     labels = np.full((height, width), background, dtype=np.uint8)
     instances = np.zeros((height, width), dtype=np.int32)
     covered = np.zeros((height, width), dtype=bool)
@@ -60,7 +69,9 @@ def paint(painted: Iterable[PaintedObject], height: int, width: int, background:
         covered[box] |= mask
         labels[box][mask] = one.label
         instances[box][mask] = number if one.single else 0
-    return Annotation(labels, instances, overlap)
+    lost = len(found) - len(objects)
+    assumed = (f"{lost} of its {len(found)} objects cover no pixel, and are not read",) if lost else ()
+    return Annotation(labels, instances, overlap, assumed)
 
 
 def _packed(one: PaintedObject) -> _Packed | None:

@@ -50,16 +50,21 @@ def images(folder: Path) -> Iterator[Path]:
 def visible(folder: Path, *patterns: str) -> list[Path]:
     """The plain files that match the glob patterns, sorted by path for each, without links and hidden files.
 
-    Macs write a hidden ``._x`` beside each ``x`` into archives and onto foreign disks.
+    Letters match in any case, as on the systems of most annotators. Macs write a hidden ``._x`` beside each ``x`` into
+    archives and onto foreign disks.
     """
     root = folder.resolve()
     return [
         path
-        for path in dict.fromkeys(path for pattern in patterns for path in sorted(folder.glob(pattern)))
+        for path in dict.fromkeys(path for pattern in patterns for path in sorted(folder.glob(_in_any_case(pattern))))
         if not is_hidden(path.relative_to(folder).as_posix())
         and path.is_file()
         and path.resolve() == root / path.relative_to(folder)
     ]
+
+
+def _in_any_case(pattern: str) -> str:
+    return re.sub("[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", pattern)
 
 
 def is_hidden(name: str) -> bool:

@@ -61,34 +61,56 @@ class WebDatasetSource:
             detail = f"it is not read, for its name has neither a number nor a known split; call it {called}"
             findings.add("unreadable", relative(self.root, path), detail)
         for shard, split in self._shards:
-            for key, members in groupby(_intact_members(shard, findings), key=_key):
+            intact = _intact_members(shard, relative(self.root, shard), findings)
+            for key, members in groupby(intact, key=_key):
                 entry = self._entry(key, list(members), split, findings)
                 if entry is not None:
                     yield entry
 
     def _entry(self, key: str, members: list[ShardMember], split: str | None, findings: Findings) -> Entry | None:
         found = _known(members)
-        image, mask = found.get("image"), found.get("mask")
+        image, mask, about = (next(iter(found.get(kind, ())), None) for kind in ("image", "mask", "json"))
         if image is None or mask is None:
             if alone := image or mask or next(filter(_is_image, members), None):
                 what = "image" if image is None else "mask"
                 expected = f"{key}.mask.png or {key}.seg.png" if image is not None else f"{key}.png or {key}.jpg"
                 there = ", ".join(Path(member.name).name for member in members[:_MAX_NAMED])
                 detail = f"there is no {what} of the key {key!r} beside it, called {expected}; there are {there}"
-                findings.add("missing_partner", f"{alone.shard.name}/{alone.name}", detail)
+                findings.add("missing_partner", self._path(alone), detail)
             return None
-        about = _about(found.get("json"))
-        caption = about.get("caption")
+        if len(found["image"]) > 1 or len(found["mask"]) > 1:
+            several = ", ".join(Path(member.name).name for member in (*found["image"], *found["mask"]))
+            detail = f"the key {key!r} has several images or masks, {several}; give each image a key of its own"
+            findings.add("missing_partner", self._path(image), detail)
+            return None
+        listed = self._about(about, findings)
+        caption = listed.get("caption")
         return Entry(
             name=key,
             image=image,
-            annotate=partial(annotate, lambda: self._reader, mask, f"{mask.shard.name}/{mask.name}"),
+            annotate=partial(annotate, lambda: self._reader, mask, self._path(mask)),
             split=split,
             caption=caption if isinstance(caption, str) else None,
-            provenance=parse_provenance(about) if about else None,
+            provenance=parse_provenance(listed) if listed else None,
             mask_file=mask,
-            report_path=f"{image.shard.name}/{image.name}",
+            report_path=self._path(image),
         )
+
+    def _about(self, member: ShardMember | None, findings: Findings) -> dict[str, Any]:
+        """The members of an item's JSON; empty if it has none or it is not an object."""
+        if member is None:
+            return {}
+        try:
+            if member.size > _MAX_JSON_BYTES:
+                raise ValueError(f"it has {member.size} bytes; the limit is {_MAX_JSON_BYTES}")
+            about = parse_json(member.read_bytes())
+        except (EntryFault, OSError, ValueError) as error:
+            findings.add("assumed", self._path(member), f"its item is read without it: {error}")
+            return {}
+        return about if isinstance(about, dict) else {}
+
+    def _path(self, member: ShardMember) -> str:
+        return f"{relative(self.root, member.shard)}/{member.name}"
 
 
 def tar_shards(root: Path) -> list[tuple[Path, str | None]]:
@@ -134,12 +156,12 @@ def reader_of(source: DatasetSource) -> MaskDecoder:
     return MaskDecoder.of(masks, source.classes, own=is_export(source.root))
 
 
-def _intact_members(shard: Path, findings: Findings) -> Iterator[ShardMember]:
+def _intact_members(shard: Path, path: str, findings: Findings) -> Iterator[ShardMember]:
     """The files of a shard, up to the first damage, which goes to ``findings``."""
     try:
         yield from (member for member in shard_members(shard) if not is_hidden(member.name))
     except EntryFault as fault:
-        findings.add(fault.kind, shard.name, fault.detail)
+        findings.add(fault.kind, path, fault.detail)
 
 
 def _key(member: ShardMember) -> str:
@@ -147,28 +169,17 @@ def _key(member: ShardMember) -> str:
     return found[1] if found else ""
 
 
-def _known(members: list[ShardMember]) -> dict[str, ShardMember]:
-    """The first image, mask and JSON among an item's files; other files are ignored."""
-    known: dict[str, ShardMember] = {}
+def _known(members: list[ShardMember]) -> dict[str, list[ShardMember]]:
+    """The images, masks and JSON among an item's files; other files are ignored."""
+    known: dict[str, list[ShardMember]] = {}
     for member in members:
         kind, _, suffix = member.name[len(_key(member)) + 1 :].lower().rpartition(".")
         if kind == "" and suffix == "json":
-            known.setdefault("json", member)
+            known.setdefault("json", []).append(member)
         elif f".{suffix}" in IMAGE_SUFFIXES and (kind == "" or kind in _MASKS):
-            known.setdefault("mask" if kind else "image", member)
+            known.setdefault("mask" if kind else "image", []).append(member)
     return known
 
 
 def _is_image(member: ShardMember) -> bool:
     return Path(member.name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _about(member: ShardMember | None) -> dict[str, Any]:
-    """The members of an item's JSON; empty if it has none or it is not an object."""
-    if member is None or member.size > _MAX_JSON_BYTES:
-        return {}
-    try:
-        about = parse_json(member.read_bytes())
-    except (EntryFault, OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}

@@ -89,6 +89,11 @@ class YoloSource:
         for label in loose:
             detail = f"there is no image {label.stem} in {relative(self.root, group.folder)}/; give both the same name"
             findings.add("missing_partner", relative(self.root, label), detail)
+        first_of: dict[Path, Path] = {}
+        for image, label in labels.items():
+            if (first := first_of.setdefault(label, image)) != image and label.is_file():
+                detail = f"its labels are also those of {first.name}, for trainers find them by the stem alone"
+                findings.add("assumed", relative(self.root, image), detail)
         elsewhere = None
         if loose:
             elsewhere = (

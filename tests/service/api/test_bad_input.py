@@ -183,6 +183,23 @@ def test_json_that_is_no_request_is_refused(client: TestClient, body: str) -> No
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        ("/generate", '{"model": "aerial", "classes": ["water"], "count": 1, "count": 800}', "count"),
+        ("/generate", '{"model": "aerial", "classes": ["water"], "count": 1, "c\\u006funt": 800}', "count"),
+        ("/augmentations", '{"dataset": "a", "model": "aerial", "add": {"factor": 1, "factor": 9}}', "factor"),
+        ("/datasets", '{"name": "a", "prefix": "b", "prefix": "c"}', "prefix"),
+    ],
+)
+def test_a_name_that_comes_twice_is_refused_for_parsers_differ(
+    client: TestClient, path: str, body: str, name: str
+) -> None:
+    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert f"'{name}' twice in one object" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/json-patch", None])
 def test_a_body_of_another_kind_is_refused(client: TestClient, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}

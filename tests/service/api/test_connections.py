@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import threading
 import time
@@ -172,6 +173,15 @@ def test_a_body_that_stops_short_is_answered_408(server: Server) -> None:
         said = everything(line)
     assert said.startswith(b"HTTP/1.1 408 ")
     assert b"/problems/body-timeout" in said
+
+
+def test_a_body_that_drips_is_answered_408(server: Server) -> None:
+    with server.connect(POST % (b"localhost", 1000) + b"{") as line:
+        began = time.monotonic()
+        while not select.select([line], [], [], 0.1)[0]:
+            assert time.monotonic() < began + 3
+            line.sendall(b" ")
+        assert line.recv(65536).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_refused_body_is_dropped_so_that_its_sender_sees_the_answer(server: Server) -> None:

@@ -22,6 +22,7 @@ from service.api.bodies import MAX_JSON_VALUES, BodyMemory
 from service.api.log_redaction import masked
 from service.api.slots import HeldStream, Slots
 from service.api.wrong_keys import WrongKeys
+from service.auth.api_key import KeyText
 from service.errors import LimitReached, TwinsetError
 from service.jobs.repository import JobRepository
 from service.settings import Settings
@@ -233,6 +234,18 @@ def test_masking_a_line_takes_time_in_proportion_to_its_length(piece: str) -> No
     began = time.perf_counter()
     assert len(masked(piece * (1_000_000 // len(piece)))) < 4000
     assert time.perf_counter() - began < 0.2
+
+
+@pytest.mark.parametrize("path", ["/objects/jobs/j1/a.png", "/twins/j1/0/image.png", "/tools/twins/j1/0/mask.png"])
+def test_the_signature_of_a_link_is_not_logged(path: str) -> None:
+    line = masked(f'127.0.0.1 "GET {path}?expires=1&signature=abcdef HTTP/1.1" 200')
+    assert line == f'127.0.0.1 "GET {path}?******** HTTP/1.1" 200'
+
+
+@pytest.mark.parametrize("before", range(1900, 2100, 13))
+def test_a_key_is_masked_where_a_long_line_is_cut(before: int) -> None:
+    key = KeyText.new()
+    assert key.secret[:6] not in masked(f"{'x' * before} {key.text()} {'x' * 500}")
 
 
 def test_unknown_and_repeated_query_parameters_are_refused(client: TestClient) -> None:

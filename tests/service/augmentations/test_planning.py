@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from service.augmentations.planning import PlanSlots
+from service.augmentations.planning import PlanSlots, plan_gate
+from service.datasets.stored import layout
 from service.errors import LimitReached
+from service.sandbox.frames import ProtocolBroken
+from service.store.folder import FolderStore
 from tests.waiting import until
 
 
@@ -57,3 +61,15 @@ def test_nobody_waits_for_ever() -> None:
     thread.join(10)
     with slots.slot("b"):
         pass
+
+
+def test_the_gate_of_a_plan_reads_its_dataset_and_nothing_else(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path, link_secret=b"0" * 16, public_url="http://localhost")
+    run, other = "d7ybr17pesw6kn47yb0", "d7ybr17pesw6kn47yb1"
+    for key in (layout.about(run), layout.about(other), "keys/4mw1y7kq02zt.json"):
+        store.put(key, b"{}")
+    gate = plan_gate(store, run)
+    assert gate.answer("get", {"key": layout.about(run)}, b"") == ({}, b"{}")
+    for call, key in (("get", layout.about(other)), ("head", "keys/4mw1y7kq02zt.json"), ("put", layout.about(run))):
+        with pytest.raises(ProtocolBroken):
+            gate.answer(call, {"key": key}, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.cli.console import show_problem
+from service.cli.console import escape, show_problem
 from service.errors import SettingsError
 
 
@@ -23,3 +23,8 @@ def test_faults_are_listed_once_below_a_longer_detail(capsys: pytest.CaptureFixt
     ]
     show_problem({"title": "The request is not valid", "detail": "2 things are wrong", "errors": faults})
     assert capsys.readouterr().err.count("2 things are wrong") == 1
+
+
+def test_a_line_break_in_a_name_forges_no_line_of_a_report() -> None:
+    assert escape("cell\n✓ All 9 are valid\r\x1b[2J[red]") == r"cell\n✓ All 9 are valid\r\x1b[2J\[red]"
+    assert escape("two\nlines\t", lines=True) == "two\nlines\\t"

@@ -60,6 +60,22 @@ def test_a_model_is_added_listed_and_shown(
     assert "did you mean 'tiny'" in capsys.readouterr().err
 
 
+def test_texts_of_a_card_do_not_command_the_terminal(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWINSET_DATA_DIR", str(tmp_path / "data"))
+    card, hostile = load_card(folder), "\x1b]0;owned\x07\x1b[2J\u202e"
+    texts = ("title", "description", "intended_use", "limits_of_use", "licence")
+    changed = json.loads((folder / "card.json").read_text()) | {name: hostile + getattr(card, name) for name in texts}
+    (folder / "card.json").write_text(json.dumps(changed | {"example_prompts": [hostile]}))
+    assert run(["models", "add", str(folder)]) == 0
+    assert run(["models", "list"]) == 0
+    assert run(["models", "show", "tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert r"\x1b]0;owned\x07\x1b[2J\u202e" in shown
+    assert not set("\x1b\x07\u202e") & set(shown)
+
+
 def test_input_combinations_and_guidance_targets_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,7 +55,9 @@ def test_lists_with_colours(tmp_path: Path, form: str) -> None:
         ("obj.names", "background\nred cell\n"),
         ("labels.txt", "background\r\nred cell\r\n\r\n"),
         ("codes.txt", "background\nred cell"),
+        ("classes.txt", '"background"\n"red cell"\n'),
         ("classes.txt", "0 background\n1 red cell\n"),
+        ("classes.txt", "0. background\n1. red cell\n"),
         ("classes.txt", "0: background\n1: red cell\n"),
         ("class_dict.csv", "name\nbackground\nred cell\n"),
         ("class_dict.csv", "background\nred cell\n"),
@@ -156,3 +158,38 @@ def test_more_classes_than_a_mask_holds_are_refused_with_the_number(tmp_path: Pa
 def test_colours_of_classes_that_are_not_listed_use_up_none() -> None:
     given = {f"other {number}": (number, 0, 0) for number in range(255)}
     assert len(ClassList.of(named(254), given)) == 254
+
+
+@pytest.mark.parametrize("text", ["1 cell\n2 debris\n", "1: cell\n2: debris\n3: dust\n", "1. cell\r\n2. debris\r\n"])
+def test_names_that_are_numbered_from_1_are_refused_and_the_remedies_work(tmp_path: Path, text: str) -> None:
+    write(tmp_path, **{"classes.txt": text})
+    with pytest.raises(InvalidDataset, match="numbered from 1"):
+        find_classes(tmp_path)
+    found = find_classes(write(tmp_path, **{"classes.txt": f"0{text[1]} background\n{text}"}))
+    assert found is not None
+    assert found.names[:3] == ("background", "cell", "debris")
+    plain = find_classes(write(tmp_path, **{"classes.txt": "cell\ndebris\n"}))
+    assert plain is not None
+    assert plain.names == ("cell", "debris")
+
+
+def test_the_first_line_of_labelme_is_no_class(tmp_path: Path) -> None:
+    found = find_classes(write(tmp_path, **{"labels.txt": "__ignore__\n_background_\ncell\n"}))
+    assert found == ClassList.of(["_background_", "cell"])
+
+
+def test_the_line_that_tells_excel_the_delimiter_is_no_class(tmp_path: Path) -> None:
+    text = "sep=;\nname;r;g;b\nbackground;0;0;0\nred cell;250;50;83\n"
+    assert find_classes(write(tmp_path, **{"class_dict.csv": text})) == ClassList.of(list(COLOURS), COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("id2label.json", '{"0": "background", "1": "cell", "1": "debris"}'),
+        ("dataset.json", '{"classes": [{"index": 0, "name": "cell", "name": "debris"}]}'),
+    ],
+)
+def test_a_name_that_comes_twice_in_json_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(InvalidDataset, match=r"\(it has '(1|name)' twice in one object"):
+        find_classes(write(tmp_path, **{name: text}))

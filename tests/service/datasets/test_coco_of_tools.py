@@ -266,3 +266,57 @@ def test_hidden_files_of_a_mac_are_not_read(tmp_path: Path) -> None:
     write(root, **{"annotations/._instances_train.json": b"\0\5\x16\7 \xa0", "images/._a.png": b"\0\5\x16\7"})
     write(root, **{"__MACOSX/annotations/instances_train.json": coco([image()], [])})
     assert read(root)[1].clean
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [[5.0, 5.0, 5.0, 5.0, 5.0, 5.0]],
+        {"size": [10, 12], "counts": [120]},
+    ],
+    ids=["a point", "runs of nothing"],
+)
+def test_objects_without_a_pixel_are_named_and_never_become_background(tmp_path: Path, shape: Any) -> None:
+    lost = annotation(2, 2, segmentation=shape)
+    text = coco([image(1), image(2, "b.png")], [annotation(1, 1), lost])
+    items, report, _ = read(folder(tmp_path / "alone", text, "a.png", "b.png"))
+    assert (list(items), faults(report)) == (["a"], {"bad_annotation": ["images/b.png"]})
+    assert "none of its objects (1) covers a pixel" in details(report, "bad_annotation")[0]
+    beside = coco([image(1)], [annotation(1, 1), lost | {"image_id": 1}])
+    items, report, _ = read(folder(tmp_path / "beside", beside))
+    assert np.array_equal(items["a"].labels, SQUARE)
+    assert details(report, "assumed") == ["1 of its 2 objects cover no pixel, and are not read"]
+
+
+def test_corners_in_shares_of_width_and_height_are_named(tmp_path: Path) -> None:
+    shares = [value / 12 for value in OUTLINE]
+    _, report, _ = read(folder(tmp_path, coco([image()], [annotation(segmentation=[shares])])))
+    assert faults(report) == {"bad_annotation": ["images/a.png"]}
+    assert "multiply x by the width" in details(report, "bad_annotation")[0]
+
+
+def test_a_file_without_any_annotation_is_not_of_background(tmp_path: Path) -> None:
+    text = coco([image(1)], [annotation()])
+    unlabelled = coco([image(1, "b.png")], [])
+    write(folder(tmp_path, text, "a.png", "b.png"), **{"annotations/instances_test.json": unlabelled})
+    items, report, _ = read(tmp_path)
+    assert (list(items), faults(report)) == (["a"], {"missing_partner": ["images/b.png"]})
+    assert "instances_test.json has no annotation at all" in details(report, "missing_partner")[0]
+    # what the remedy says
+    (tmp_path / "annotations" / "instances_test.json").unlink()
+    write(tmp_path, **{"annotations/instances_train.json": coco([image(1), image(2, "b.png")], [annotation()])})
+    items, report, _ = read(tmp_path)
+    assert (list(items), faults(report)) == (["a", "b"], {"empty_mask": ["images/b.png"]})
+
+
+@pytest.mark.parametrize("name", ["annotations", "image_id", "file_name"])
+def test_a_name_that_comes_twice_in_one_object_is_refused(tmp_path: Path, name: str) -> None:
+    text = coco([image()], [annotation()]).replace(f'"{name}": ', f'"{name}": [], "{name}": ', 1)
+    with pytest.raises(InvalidDataset, match=f"'{name}' twice in one object"):
+        read(folder(tmp_path, text))
+
+
+@pytest.mark.parametrize("at", ["annotations/INSTANCES_TRAIN.JSON", "Annotations/instances_train.Json", "TRAIN.JSON"])
+def test_names_of_files_count_in_any_case(tmp_path: Path, at: str) -> None:
+    items, report, _ = read(folder(tmp_path, coco([image()], [annotation()]), at=at))
+    assert (list(items), report.clean) == (["a"], True)

@@ -143,3 +143,11 @@ def test_namesakes_come_back_with_their_own_masks_splits_and_origin(tmp_path: Pa
         assert np.array_equal(found[item.image].labels, item.labels)
         assert (found[item.image].split, found[item.image].source) == (item.split, item.source)
         assert found[item.image].metadata == item.metadata
+
+
+def test_of_more_masks_than_images_of_one_stem_none_is_taken(tmp_path: Path) -> None:
+    images = {f"images/a.{kind}": noise(number, *SQUARE.shape) for number, kind in enumerate(("png", "bmp"))}
+    masks = {f"masks/a.{kind}": png(mask(number)) for number, kind in enumerate(("PNG", "bmp", "png"))}
+    items, report = read_all(write(tmp_path, **images, **masks, **{"classes.txt": "background\ncell\n"}))
+    assert items == {}
+    assert faults(report) == {"missing_partner": ["images/a.bmp", "images/a.png"]}

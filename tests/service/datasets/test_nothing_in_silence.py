@@ -277,3 +277,29 @@ def test_roboflow_s_folders_are_splits(tmp_path: Path, place: str, split: str) -
     write(tmp_path / "set", **{f"{place}_annotations.coco.json": coco("a.png"), f"{place}a.png": noise(1, 10, 12)})
     write(tmp_path / "set", readme="")
     assert read(tmp_path / "set")[1].splits == {split: 1}
+
+
+@pytest.mark.parametrize("name", ["val", "Validation", "sets/val2017"])
+def test_a_dataset_in_the_folder_of_its_only_split_is_of_that_split(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "folders" / name, **pairs("a"), **{"classes.txt": CLASSES})
+    tar(tmp_path / "shards" / name / "0000.tar", {"a.png": noise(1, 10, 12), "a.mask.png": MASK})
+    write(tmp_path / "shards" / name, **{"classes.txt": CLASSES})
+    for form in ("folders", "shards"):
+        assert read(tmp_path / form)[1].splits == {"val": 1}
+    write(tmp_path / "folders" / name, **{"train.txt": "a\n"})
+    assert read(tmp_path / "folders")[1].splits == {"train": 1}
+
+
+def test_captions_of_no_image_are_named_and_lines_end_where_json_lines_do(tmp_path: Path) -> None:
+    lines = [{"stem": "a", "text": "one\u2028two\x85"}, {"stem": "lost", "text": "x"}]
+    text = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    items, report, _ = read(write(tmp_path, **pairs("a", "b"), **{"dataset.json": TWO, "captions.jsonl": text}))
+    assert (items["a"].caption, items["b"].caption) == ("one\u2028two\x85", None)
+    assert details(report, "assumed") == ["1 of its stems are of no image, such as 'lost'; correct them"]
+
+
+@pytest.mark.parametrize("text", [None, 7, ["a"]])
+def test_a_caption_that_is_no_text_is_refused(tmp_path: Path, text: Any) -> None:
+    write(tmp_path, **pairs("a"), **{"dataset.json": TWO, "captions.jsonl": json.dumps({"stem": "a", "text": text})})
+    with pytest.raises(InvalidDataset, match="line 1 is not"):
+        read(tmp_path)

@@ -24,10 +24,16 @@ from tests.service.datasets.scenes import (
 )
 
 FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset")
+BACKGROUND_WITHIN = ClassList.of(["sky", "wasser", "ground", "never there", "dot"], background="ground")
+"""Classes before and after the background: formats of objects do not list it among the others."""
 HAVE_CAPTIONS = ("folders", "coco", "huggingface", "webdataset")
 
 
-@pytest.mark.parametrize("classes", [SCENE_CLASSES, CLASSES_WITHOUT_BACKGROUND], ids=["background", "no background"])
+@pytest.mark.parametrize(
+    "classes",
+    [SCENE_CLASSES, BACKGROUND_WITHIN, CLASSES_WITHOUT_BACKGROUND],
+    ids=["background", "background within", "no background"],
+)
 @pytest.mark.parametrize("format", FORMATS)
 def test_items_come_back(tmp_path: Path, format: str, classes: ClassList) -> None:
     export(scenes(), classes, tmp_path, format=format, splits={"train": 0.4, "test": 0.2, "fold-b": 0.4})
@@ -43,7 +49,9 @@ def test_items_come_back(tmp_path: Path, format: str, classes: ClassList) -> Non
         again = items[item.name]
         expected = item.labels
         if format == "yolo":
-            expected = np.where(expected == IGNORE, IGNORE if classes.background is None else 0, expected)
+            expected = np.where(
+                expected == IGNORE, IGNORE if classes.background is None else classes.background.index, expected
+            )
         assert np.array_equal(again.labels, expected)
         assert again.image_bytes == item.image
         assert (again.source, again.source_mask, again.metadata) == (item.source, item.source_mask, item.metadata)

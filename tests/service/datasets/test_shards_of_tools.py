@@ -162,3 +162,62 @@ def test_several_configurations_are_refused(tmp_path: Path) -> None:
         read(write(tmp_path, **CLASSES))
     (tmp_path / "large").rename(tmp_path.parent / "large elsewhere")
     assert read(tmp_path)[1].clean
+
+
+def members(path: Path, *files: tuple[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("0.png", "0.mask.png", "0.png", "0.mask.png"),
+        ("0.jpg", "0.png", "0.mask.png"),
+        ("0.png", "0.mask.png", "0.seg.png"),
+    ],
+)
+def test_a_key_with_several_images_or_masks_is_named(tmp_path: Path, names: tuple[str, ...]) -> None:
+    files = [(name, png(SQUARE) if name.count(".") == 2 else noise(n, 10, 12)) for n, name in enumerate(names)]
+    members(tmp_path / "train-000000.tar", *files, ("1.png", noise(9, 10, 12)), ("1.mask.png", png(SQUARE)))
+    items, report, _ = read(write(tmp_path, **CLASSES))
+    assert (list(items), faults(report)) == (["1"], {"missing_partner": [f"train-000000.tar/{names[0]}"]})
+
+
+def test_shards_of_one_name_in_the_folders_of_splits_are_told_apart(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        pair = (("0.png", noise(1, 10, 12)), ("0.mask.png", png(SQUARE)))
+        members(tmp_path / split / "0000.tar", *pair, ("1.png", noise(len(split), 10, 12)), ("1.mask.png", png(SQUARE)))
+    source, findings = open_dataset(write(tmp_path, **CLASSES)), Findings()
+    paths = [item.path for item in read_items(source, findings)]
+    assert paths == ["train/0000.tar/0.png", "train/0000.tar/1.png", "val/0000.tar/1.png"]
+    assert faults(findings.report("webdataset")) == {"duplicate": ["val/0000.tar/0.png"]}
+
+
+@pytest.mark.parametrize("name", ["image.png", None])
+def test_rows_whose_images_have_one_name_or_none_are_told_apart(tmp_path: Path, name: str | None) -> None:
+    rows = [
+        {"image": {"bytes": noise(n, 10, 12), "path": name}, "mask": {"bytes": png(SQUARE), "path": None}}
+        for n in (1, 2, 1)
+    ]
+    image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema([("image", image), ("mask", image)]))
+    (tmp_path / "data").mkdir()
+    parquet.write_table(table, tmp_path / "data" / "train.parquet", row_group_size=1)
+    source, findings = open_dataset(write(tmp_path, **CLASSES)), Findings()
+    paths = [item.path for item in read_items(source, findings)]
+    assert paths == [f"data/train.parquet/{name or '0/0'}", "data/train.parquet/1/0"]
+    assert faults(findings.report("huggingface")) == {"duplicate": ["data/train.parquet/2/0"]}
+
+
+@pytest.mark.parametrize("text", [b"{", b'{"caption": "a", "caption": "b"}', b" " * ((1 << 20) + 1), b"\xff"])
+def test_an_items_json_that_cannot_be_read_is_named(tmp_path: Path, text: bytes) -> None:
+    item = ("0.png", noise(1, 10, 12)), ("0.mask.png", png(SQUARE)), ("0.json", text)
+    members(tmp_path / "train-000000.tar", *item)
+    items, report, _ = read(write(tmp_path, **CLASSES))
+    assert (items["0"].caption, faults(report)) == (None, {"assumed": ["train-000000.tar/0.json"]})

@@ -193,3 +193,34 @@ def test_hidden_files_of_a_mac_are_not_read(tmp_path: Path) -> None:
     write(tmp_path, **pictures("images/a.jpg"), **{"labels/a.txt": LABEL, "data.yaml": f"train: images\n{NAMES}"})
     write(tmp_path, **dict.fromkeys(("._data.yaml", "images/._a.jpg", "labels/._a.txt"), b"\0\5\x16\7 \xa0"))
     assert read(tmp_path)[1].clean
+
+
+@pytest.mark.parametrize(
+    "twice", ["names: {0: cell, 1: debris, 1: nucleus}\n", f"{NAMES}train: images\n", f"{NAMES}val: [{{a: 1, a: 2}}]\n"]
+)
+def test_a_name_that_comes_twice_in_one_map_is_refused(tmp_path: Path, twice: str) -> None:
+    files = {"images/a.png": noise(1, 10, 12), "labels/a.txt": LABEL, "data.yaml": f"train: images\n{twice}"}
+    with pytest.raises(InvalidDataset, match="twice in one object"):
+        read(write(tmp_path, **files))
+
+
+@pytest.mark.parametrize("name", ["data.YAML", "Data.yml", "DATA.YAML"])
+def test_a_description_counts_in_any_case(tmp_path: Path, name: str) -> None:
+    items, report, _ = read(
+        write(tmp_path, **{"images/a.png": noise(1, 10, 12), "labels/a.txt": LABEL, name: f"train: images\n{NAMES}"})
+    )
+    assert (list(items), report.clean) == (["a"], True)
+
+
+def test_images_that_share_a_label_file_are_named(tmp_path: Path) -> None:
+    images = {"images/a.jpg": noise(1, 10, 12), "images/a.png": noise(2, 10, 12)}
+    _, report, _ = read(write(tmp_path, **images, **{"labels/a.txt": LABEL, "data.yaml": f"train: images\n{NAMES}"}))
+    assert (report.items, faults(report)) == (2, {"assumed": ["images/a.png"]})
+    assert "also those of a.jpg" in details(report, "assumed")[0]
+
+
+@pytest.mark.parametrize(("corner", "reads"), [("1.01", True), ("-0.01", True), ("1.02", False), ("-0.02", False)])
+def test_corners_may_lie_a_hundredth_outside_as_tools_round_them(tmp_path: Path, corner: str, reads: bool) -> None:
+    files = {"images/a.png": noise(1, 10, 12), "data.yaml": f"train: images\n{NAMES}"}
+    _, report, _ = read(write(tmp_path, **files, **{"labels/a.txt": f"0 {corner} 0.1 0.5 0.1 0.5 0.5\n"}))
+    assert faults(report) == ({} if reads else {"bad_annotation": ["images/a.png"]})

@@ -176,3 +176,18 @@ def test_twins_below_the_bounds_are_skipped_and_counted(tmp_path: Path) -> None:
 def test_bounds_are_shares(value: float) -> None:
     with pytest.raises(ValidationError):
         ConfidenceFilter(min_confident_share=value)
+
+
+def test_classes_that_differ_in_case_alone_are_no_single_class_unless_renamed_so(tmp_path: Path) -> None:
+    export(
+        [DatasetItem("a", noise(1, 4, 4), np.eye(4, dtype=np.uint8))],
+        ClassList.of(["Cell", "cell"]),
+        tmp_path / "one",
+        format="folders",
+    )
+    parts = [MixPart("one", open_dataset(tmp_path / "one"))]
+    for keep in (None, ["cell"]):
+        with pytest.raises(InvalidDataset, match="'Cell' and 'cell' of 'one' differ in case alone"):
+            Mix(parts, keep=keep)
+    assert Mix(parts, rename={"cell": "cell-2"}).classes.names == ("Cell", "cell-2")
+    assert Mix(parts, rename={"cell": "Cell"}).classes.names == ("Cell",)

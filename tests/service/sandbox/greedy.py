@@ -63,6 +63,17 @@ def open_a_socket(channel: Channel) -> str:
     return "opened"
 
 
+def call_by_another_table(channel: Channel) -> int:
+    # the number of getpid, with the bit of the x32 tables, in which no number is one of the filter's
+    return int(ctypes.CDLL(None).syscall(0x40000000 | 39))
+
+
+def protected(channel: Channel) -> list[int]:
+    prctl, signal_of_death = ctypes.CDLL(None).prctl, ctypes.c_int()
+    prctl(2, ctypes.byref(signal_of_death), 0, 0, 0)
+    return [prctl(3, 0, 0, 0, 0), signal_of_death.value]
+
+
 def secrets(channel: Channel) -> list[str]:
     return sorted(name for name in os.environ if name.startswith(("TWINSET_", "AWS_")))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import signal
 import sys
 import time
 from pathlib import Path
@@ -53,6 +55,17 @@ def test_what_it_prints_does_not_disturb_its_messages(tmp_path: Path) -> None:
 @pytest.mark.parametrize("do", ["start_a_program", "fork", "open_a_socket"])
 def test_it_starts_no_program_and_opens_no_socket(do: str, tmp_path: Path) -> None:
     assert came_of(do, tmp_path) == "refused"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have one table of system calls")
+@on_linux
+def test_it_calls_the_kernel_by_no_other_table_of_numbers(tmp_path: Path) -> None:
+    assert exceeded("call_by_another_table", tmp_path).detail.startswith("its process ended with signal SIGSYS")
+
+
+@on_linux
+def test_nobody_looks_into_it_and_it_ends_with_its_parent(tmp_path: Path) -> None:
+    assert came_of("protected", tmp_path) == [0, signal.SIGKILL]
 
 
 def test_its_environment_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,10 @@ def test_a_changed_link_is_refused(folder_store: FolderStore) -> None:
         (key, expires, ""),
         (key, expires, "\u00e9" * 64),
         (key, "soon", signature),
+        *(
+            (key, spelt, signature)
+            for spelt in (f" {expires}", f"+{expires}", f"0{expires}", f"{expires[:3]}_{expires[3:]}")
+        ),
         (key, "9" * 5000, signature),
     ]:
         with pytest.raises(LinkInvalid):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from service.datasets.classes import ClassList
@@ -11,6 +13,7 @@ from service.datasets.stored.layout import DatasetAbout, ShardAbout
 from service.errors import InvalidDataset
 from service.kit.run_kinds import RunKind
 from service.kit.states import JobState
+from service.sandbox.frames import ProtocolBroken
 from service.store import ObjectStore, run_keys
 from service.store.immutable import StoredObject
 from service.store.keys import with_attempt
@@ -18,7 +21,7 @@ from tests.service.datasets.scenes import SCENE_CLASSES
 from tests.workers.bulk.test_execute import accepted, kinds
 from workers.bulk.context import Finished, RunContext
 from workers.bulk.execute import RunOutcome, execute_run
-from workers.bulk.import_dataset import _commit, _is_imported
+from workers.bulk.import_dataset import _commit, _is_imported, import_gate
 from workers.bulk.worker import BulkWorker
 
 STRAY = "ab" * 32
@@ -77,3 +80,31 @@ def test_the_process_that_reads_a_dataset_may_write_its_objects_and_no_record() 
         "shards/../spec.json",
     ):
         assert not _is_imported(name)
+
+
+def test_the_gate_of_an_import_lets_nothing_else_through(store: ObjectStore, tmp_path: Path) -> None:
+    run, other = "d7ybr17pesw6kn47yb0", "d7ybr17pesw6kn47yb1"
+    gate, mine = import_gate(store, run, tmp_path / "scratch"), with_attempt(layout.shard(run, 0), STRAY)
+    (tmp_path / "scratch" / "below").mkdir(parents=True)
+    for name in ("scratch/shard", "scratch/below/shard", "secret"):
+        (tmp_path / name).write_bytes(b"bytes")
+    (tmp_path / "scratch" / "link").symlink_to(tmp_path / "secret")
+    store.put(layout.about(other), b"{}")
+    gate.answer("put_file", {"key": mine, "file": "shard", "if_absent": True}, b"")
+    assert gate.answer("get", {"key": mine}, b"") == ({}, b"bytes")
+    prefix = run_keys.run_prefix(run)
+    refused: list[tuple[str, dict[str, object]]] = [
+        ("put", {"key": f"{prefix}spec.json"}),
+        ("put", {"key": f"{prefix}about.json"}),
+        ("put", {"key": with_attempt(layout.shard(other, 0), STRAY)}),
+        ("put", {"key": f"{prefix}../{other}/report.json"}),
+        ("put", {"key": None}),
+        ("get", {"key": layout.about(other)}),
+        ("get", {"key": mine, "start": -1}),
+        ("head", {"key": f"{prefix}spec.json"}),
+        ("delete", {"key": mine}),
+        *(("put_file", {"key": mine, "file": file}) for file in ("../secret", "link", "below/shard", "below", None)),
+    ]
+    for call, values in refused:
+        with pytest.raises(ProtocolBroken):
+            gate.answer(call, values, b"")

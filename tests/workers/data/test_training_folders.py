@@ -256,6 +256,12 @@ def test_a_dataset_json_with_nulls_and_a_byte_order_mark_is_read(toy: Path) -> N
     (toy / "dataset.json").write_text(json.dumps(about), encoding="utf-8-sig")
     data = TrainingSet.open(toy)
     assert (data.name, data.licence, data.has_up) == ("toy", "", True)
+    (toy / "dataset.json").write_text("[]")
+    with pytest.raises(DatasetInvalid, match="is a JSON list; it should be an object"):
+        TrainingSet.open(toy)
+    (toy / "dataset.json").write_text(json.dumps(about)[:-1] + ', "classes": []}')
+    with pytest.raises(DatasetInvalid, match="'classes' twice in one object"):
+        TrainingSet.open(toy)
 
 
 def test_invalid_lists_of_stems_are_refused_with_the_reason(toy: Path) -> None:

@@ -11,7 +11,7 @@ from service.jobs.cancel import cancel
 from tests.workers.conftest import Hire, load_tiny
 from tests.workers.fakes import Post, tiny_spec
 from workers.generation.chunk import ChunkOutcome, generate_chunk
-from workers.generation.claims import JobCancelled, LeasedElsewhere
+from workers.generation.claims import CommitResult, JobCancelled, LeasedElsewhere
 from workers.generation.worker import Worker
 
 TRACED = {
@@ -132,3 +132,15 @@ def test_a_chunk_has_one_claim_at_a_time(hire: Hire) -> None:
             raise AssertionError("the block must not run")
     with second.claims.claim(spec, 0) as claim:
         assert (claim.attempt, claim.epoch) == (2, 2)
+
+
+def test_a_chunk_that_is_recorded_already_is_counted_and_published_once(worker: Worker) -> None:
+    spec = tiny_spec(count=4, chunk_size=2)
+    worker.repository.write_spec(spec)
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
+    record = worker.repository.chunks.read(spec.job, 0)
+    assert record is not None
+    one, trace = traced(worker)
+    with one.claims.claim(spec, 0) as claim:
+        assert claim.commit(record) is CommitResult.RECORDED_BEFORE
+    assert trace[-2:] == ["chunks.write", "progress.publish_left"]
