@@ -12,6 +12,7 @@ from service.errors import InvalidDataset
 from service.kit.documents import parse_json
 
 CAPTIONS_FILE = "captions.jsonl"
+_SPACES = " \t\r\n"
 
 
 class EntryTexts(TypedDict):
@@ -49,7 +50,7 @@ class CaptionLines:
                     f'{CAPTIONS_FILE}, line {number} is not {{"stem": "...", "text": "..."}} ({error!r:.200})'
                 ) from None
             if text.strip():
-                found.setdefault(nfc(stem), []).append(members | {"text": text.strip()})
+                found.setdefault(nfc(stem), []).append(members | {"text": text.strip(_SPACES)})
         return cls(found)
 
     def of(self, stem: str) -> EntryTexts:

@@ -82,7 +82,10 @@ def read_colour(value: Any) -> Colour | None:
 
 
 def _from_json(text: str) -> ClassList:
-    entries = sorted(parse_json(text)["classes"], key=lambda entry: entry["index"])
+    about = parse_json(text)
+    if not isinstance(about, dict):
+        raise ValueError(f"it is a JSON {type(about).__name__}; it should be an object, {{...}}")
+    entries = sorted(about["classes"], key=lambda entry: entry["index"])
     names = [str(entry["name"]) for entry in entries]
     if [entry["index"] for entry in entries] != list(range(len(entries))):
         raise ValueError("its indices are not 0, 1, 2, ... without gaps")
