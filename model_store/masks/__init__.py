@@ -1,1 +1,2 @@
-"""Masks: class colours (``palette``), decoding of painted masks (``decode``) and resizing by majority (``resize``)."""
+"""Masks: class colours (``palette``), decoding of painted masks (``decode``) and resizing by majority (``resize``,
+``instance_resize``)."""

@@ -51,13 +51,14 @@ class Wanted:
 class PlanEntry:
     """An entry of a plan with its mask.
 
-    ``labels`` ``(size, size)`` uint8: the model's class indices, without 255; ``applied``: the transforms of the real
-    mask that gave them. They are None and () if the model draws the mask. ``shares`` ``(C,)``: those of the mask, or
-    those expected of its class set.
+    ``labels`` ``(size, size)`` uint8: the model's class indices, without 255; ``instances`` ``(size, size)`` int32, if
+    the real item has them; ``applied``: the transforms of the real mask that gave them. They are None and () if the
+    model draws the mask. ``shares`` ``(C,)``: those of the mask, or those expected of its class set.
     """
 
     wanted: Wanted
     labels: np.ndarray | None
+    instances: np.ndarray | None
     applied: tuple[TransformArguments, ...]
     shares: np.ndarray
 

@@ -23,7 +23,7 @@ from service.augmentations.pool import FOUND_SHARE, Pool, histogram
 from service.augmentations.prompts import class_phrases
 from service.augmentations.request import MaskSource
 from service.augmentations.set_counts import SetCounts
-from service.augmentations.transforms.base import TransformContext
+from service.augmentations.transforms.base import Annotation, TransformContext
 from service.augmentations.transforms.compose import Composed, compose
 from service.errors import InvalidRequest
 from service.kit.seeds import sample_seed
@@ -149,7 +149,7 @@ class Plan:
             )
         transformed = wanted.source == "transformed"
         return compose(
-            self.pool.mask(wanted.item),
+            self.pool.annotation(wanted.item),
             np.random.default_rng(wanted.seed),
             self.parameters.transforms if transformed else None,
             _Partner(self.pool, wanted.partner),
@@ -157,10 +157,6 @@ class Plan:
             context=TransformContext(self._class_weights, self.parameters.match.background),
             fill=True,
         )
-
-    def mask(self, wanted: Wanted) -> np.ndarray:
-        """The class indices ``(size, size)`` uint8 of an entry's mask. Raises ValueError as :meth:`compose` does."""
-        return self.compose(wanted).labels
 
     @cached_property
     def real(self) -> np.ndarray:
@@ -204,13 +200,14 @@ class Plan:
             names = tuple(self.card.classes[number].name for number in indices)
             prompt = self._prompt(item, indices, rng)
             wanted = Wanted(index, item, source, seed, None, prompt, names if prompt is None else None, names)
-            return PlanEntry(wanted, None, (), self._set_shares[self.sets.of_item[item]])
+            return PlanEntry(wanted, None, None, (), self._set_shares[self.sets.of_item[item]])
         composed = self.compose(Wanted(index, item, source, seed, partner, None, None, ()))
-        shares = histogram(composed.labels, len(self.card.classes))
+        made = composed.annotation
+        shares = histogram(made.labels, len(self.card.classes))
         indices = tuple(int(number) for number in np.flatnonzero(shares >= FOUND_SHARE))
         names = tuple(self.card.classes[number].name for number in indices)
         wanted = Wanted(index, item, source, seed, partner, self._prompt(item, indices, rng), None, names)
-        return PlanEntry(wanted, composed.labels, composed.applied, shares)
+        return PlanEntry(wanted, made.labels, made.instances, composed.applied, shares)
 
     def _prompt(self, item: int, indices: tuple[int, ...], rng: np.random.Generator) -> str | None:
         if not self.parameters.templates:
@@ -244,8 +241,8 @@ class Plan:
         return class_weights
 
 
-class _Partner(Sequence[np.ndarray]):
-    """The mask of another item, read only when it is needed."""
+class _Partner(Sequence[Annotation]):
+    """The annotation of another item, read only when it is needed."""
 
     def __init__(self, pool: Pool, item: int | None) -> None:
         self._pool = pool
@@ -254,10 +251,10 @@ class _Partner(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return 0 if self._item is None else 1
 
-    def __getitem__(self, place: int) -> np.ndarray:  # type: ignore[override]
+    def __getitem__(self, place: int) -> Annotation:  # type: ignore[override]
         if self._item is None or place != 0:
             raise IndexError(place)
-        return self._pool.mask(self._item)
+        return self._pool.annotation(self._item)
 
 
 def _refuse(items: int, skipped: Mapping[str, int]) -> None:

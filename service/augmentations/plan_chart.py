@@ -90,7 +90,7 @@ def draw_plan(
 
 def _example(plan: Plan, entry: PlanEntry) -> Example:
     assert entry.labels is not None
-    real = square(plan.pool.mask(entry.wanted.item), len(entry.labels))
+    real = square(plan.pool.annotation(entry.wanted.item).labels, len(entry.labels))
     return Example(real, entry.labels, _how(entry))
 
 

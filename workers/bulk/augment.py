@@ -186,7 +186,8 @@ class AugmentationRun:
 
     def _requests(self, number: int, lines: list[WantedLine]) -> Iterator[tuple[list[int], dict[str, object]]]:
         entries = [
-            PlanEntry(Wanted.from_json(line.wanted), _MASK if line.upload else None, (), np.empty(0)) for line in lines
+            PlanEntry(Wanted.from_json(line.wanted), _MASK if line.upload else None, None, (), np.empty(0))
+            for line in lines
         ]
         at = {entry.wanted.index: place for place, entry in enumerate(entries)}
         settings = self.context.worker.settings

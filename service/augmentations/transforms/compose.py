@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model_store.masks.resize import majority_resize
-from service.augmentations.transforms.base import IGNORE, TransformArguments, TransformContext, check_labels
+from service.augmentations.transforms.base import IGNORE, Annotation, TransformArguments, TransformContext
 from service.augmentations.transforms.clone import clone, draw_clone
 from service.augmentations.transforms.crop import crop, draw_crop, frame
 from service.augmentations.transforms.drop import draw_drop, drop
@@ -29,6 +28,7 @@ from service.augmentations.transforms.parameters import (
     TransformParameters,
     Transforms,
 )
+from service.augmentations.transforms.resize import resize
 from service.augmentations.transforms.rotate import draw_rotate, rotate
 from service.augmentations.transforms.scale import draw_scale, scale
 from service.augmentations.transforms.shift import draw_shift, shift
@@ -48,9 +48,9 @@ _DRAW: dict[type[TransformParameters], Callable[..., TransformArguments | None]]
     Elastic: draw_elastic,
 }
 
-_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
+_FUNCTIONS: dict[str, Callable[..., Annotation]] = {
     "crop": crop,
-    "resize": lambda labels, *, size_px: majority_resize(labels, size_px),
+    "resize": resize,
     "fill_ignored": fill_ignored,
     "drop": drop,
     "clone": clone,
@@ -67,85 +67,80 @@ _NO_CONTEXT = TransformContext()
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """``labels`` ``(size, size)`` uint8, and the transforms ``applied`` to get them, in order: name and arguments."""
+    """An annotation ``(size, size)``, and the transforms ``applied`` to get it, in order: name and arguments."""
 
-    labels: np.ndarray
+    annotation: Annotation
     applied: tuple[TransformArguments, ...]
 
 
 def draw(
-    parameters: TransformParameters, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+    parameters: TransformParameters, annotation: Annotation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """Draws the arguments of a transform for ``labels`` ``(H, W)`` uint8; None for nothing to do.
+    """Draws the arguments of a transform for ``annotation`` ``(H, W)``; None for nothing to do.
 
     They are those of the transform's function, JSON-able. The caller decides by ``chance`` whether to draw at all.
     """
-    return _DRAW[type(parameters)](parameters, labels, rng, context)
+    return _DRAW[type(parameters)](parameters, annotation, rng, context)
 
 
 def compose(
-    mask: np.ndarray,
+    real: Annotation,
     rng: np.random.Generator,
     transforms: Transforms | None,
-    other_masks: Sequence[np.ndarray] = (),
+    others: Sequence[Annotation] = (),
     *,
     size_px: int,
     context: TransformContext = _NO_CONTEXT,
     fill: bool = False,
 ) -> Composed:
-    """A square mask of ``size_px`` from a mask ``(H, W)`` uint8, with each of the ``transforms`` applied by its chance.
+    """A square annotation of ``size_px`` from one ``(H, W)``, with each of the ``transforms`` applied by its chance.
 
-    The mask is made square first, by a random crop or by :func:`frame`. ``merge`` takes objects of ``other_masks``,
+    It is made square first, by a random crop or by :func:`frame`. ``merge`` takes objects of ``others``,
     which are read only then. With ``fill``, pixels of 255 get the nearest label before all else, for models that cannot
     draw 255. Labels out are a subset of labels in; without any transform, a square mask of that size is unchanged.
     """
-    check_labels(mask)
     parameters_by_name = transforms.named() if transforms is not None else {}
-    context = replace(context, others=other_masks, fill=fill)
+    context = replace(context, others=others, fill=fill)
     # drawn for all transforms at once, so that none influences whether another one is applied
     happens = {name: bool(rng.random() < parameters.chance) for name, parameters in parameters_by_name.items()}
-    cropped = draw(parameters_by_name["crop"], mask, rng, context) if happens.pop("crop", False) else None
+    cropped = draw(parameters_by_name["crop"], real, rng, context) if happens.pop("crop", False) else None
     steps: list[TransformArguments] = []
-    if cropped is not None or mask.shape[0] != mask.shape[1]:
-        steps.append(_step("crop", cropped or frame(mask, context.class_weights)))
-    side_px = steps[0]["side"] if steps else len(mask)
+    if cropped is not None or real.shape[0] != real.shape[1]:
+        steps.append(_step("crop", cropped or frame(real.labels, context.class_weights)))
+    side_px = steps[0]["side"] if steps else len(real.labels)
     if side_px > _MAX_OVERSIZE * size_px:
         steps.append(_step("resize", {"size_px": _MAX_OVERSIZE * size_px}))
-    labels = remake(mask, steps)
-    if fill and (labels == IGNORE).any():
+    made = remake(real, steps)
+    if fill and (ignored := made.labels == IGNORE).any():
         # after the resize, which is faster, unless nothing but 255 would be left by then
-        place = (
-            len(steps) - 1 if (labels == IGNORE).all() and steps and steps[-1]["transform"] == "resize" else len(steps)
-        )
+        place = len(steps) - 1 if ignored.all() and steps and steps[-1]["transform"] == "resize" else len(steps)
         steps.insert(place, _step("fill_ignored", {}))
-        labels = remake(mask, steps)
+        made = remake(real, steps)
     for name, parameters in parameters_by_name.items():
-        if happens.get(name) and (drawn := draw(parameters, labels, rng, context)) is not None:
+        if happens.get(name) and (drawn := draw(parameters, made, rng, context)) is not None:
             steps.append(_step(name, drawn))
-            labels = remake(labels, steps[-1:], other_masks)
-    if len(labels) != size_px:
+            made = remake(made, steps[-1:], others)
+    if len(made.labels) != size_px:
         steps.append(_step("resize", {"size_px": size_px}))
-        labels = remake(labels, steps[-1:])
-    return Composed(labels, tuple(steps))
+        made = remake(made, steps[-1:])
+    return Composed(made, tuple(steps))
 
 
-def remake(
-    mask: np.ndarray, applied: Sequence[TransformArguments], other_masks: Sequence[np.ndarray] = ()
-) -> np.ndarray:
-    """The labels that :func:`compose` made, from the same masks and its ``applied`` transforms, without randomness."""
-    labels = mask.copy()
+def remake(real: Annotation, applied: Sequence[TransformArguments], others: Sequence[Annotation] = ()) -> Annotation:
+    """What :func:`compose` made, from the same annotations and its ``applied`` transforms, without randomness."""
+    made = real.copy()
     for step in applied:
         parameters = {name: value for name, value in step.items() if name != "transform"}
         if step["transform"] == "merge":
-            labels = merge(labels, other_masks, **parameters)
+            made = merge(made, others, **parameters)
         else:
-            labels = _FUNCTIONS[step["transform"]](labels, **parameters)
-    return labels
+            made = _FUNCTIONS[step["transform"]](made, **parameters)
+    return made
 
 
 def square(mask: np.ndarray, size_px: int, class_weights: np.ndarray | None = None) -> np.ndarray:
     """A mask ``(H, W)`` uint8 as ``(size_px, size_px)``: the square that keeps most classes, resized by majority."""
-    return majority_resize(crop(mask, **frame(mask, class_weights)), size_px)
+    return resize(crop(Annotation(mask), **frame(mask, class_weights)), size_px=size_px).labels
 
 
 def _step(name: str, parameters: TransformArguments) -> TransformArguments:

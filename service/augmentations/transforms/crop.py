@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE, TransformArguments, TransformContext, check_labels
+from service.augmentations.transforms.base import IGNORE, Annotation, TransformArguments, TransformContext
 from service.augmentations.transforms.parameters import Crop
 
 _SQUARES = 4
@@ -12,9 +12,10 @@ _SQUARES = 4
 
 
 def draw_crop(
-    parameters: Crop, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+    parameters: Crop, annotation: Annotation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """What :func:`crop` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
+    """What :func:`crop` should do with ``annotation`` ``(H, W)``; None for nothing."""
+    labels = annotation.labels
     height, width = labels.shape
     side = max(1, round(float(rng.uniform(parameters.low, parameters.high)) * min(height, width)))
     tops = rng.integers(height - side + 1, size=_SQUARES)
@@ -32,9 +33,9 @@ def draw_crop(
     return {"top": int(tops[best]), "left": int(lefts[best]), "side": side}
 
 
-def crop(labels: np.ndarray, *, top: int, left: int, side: int) -> np.ndarray:
+def crop(annotation: Annotation, *, top: int, left: int, side: int) -> Annotation:
     """``(H, W)`` -> ``(side, side)``."""
-    return np.ascontiguousarray(labels[top : top + side, left : left + side])
+    return annotation.each(lambda values: values[top : top + side, left : left + side])
 
 
 def frame(labels: np.ndarray, class_weights: np.ndarray | None = None) -> TransformArguments:
@@ -43,7 +44,6 @@ def frame(labels: np.ndarray, class_weights: np.ndarray | None = None) -> Transf
     Each class counts by the share of its pixels that is kept, times its ``class_weights`` ``(256,)``, so that a small
     object weighs as much as a large background. Of several such squares it is the one nearest to the centre.
     """
-    check_labels(labels)
     height, width = labels.shape
     side = min(height, width)
     if height == width:

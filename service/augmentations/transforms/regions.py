@@ -1,4 +1,4 @@
-"""Objects to drop, clone and merge: connected regions of a label, their choice, and their placement."""
+"""Objects to drop, clone and merge: instances or connected regions of a label, their choice, and their placement."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE
-from service.datasets.components import Regions, connected
+from service.augmentations.transforms.base import IGNORE, Annotation
+from service.datasets.components import Regions, objects
 
 _FITS = 0.75
 """Least share of its new place that must have the label the object stood on: boats stay in the water."""
@@ -17,7 +17,7 @@ _PLACES = 24
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """The pixels of one region: ``rows`` and ``columns`` ``(n,)``, and its ``label``."""
+    """The pixels of one object: ``rows`` and ``columns`` ``(n,)``, and its ``label``."""
 
     rows: np.ndarray
     columns: np.ndarray
@@ -25,13 +25,13 @@ class Footprint:
 
     @property
     def first(self) -> tuple[int, int]:
-        """The first pixel, row by row, which identifies the region."""
+        """The first pixel, row by row, which identifies the object."""
         return int(self.rows[0]), int(self.columns[0])
 
 
-def objects_of(labels: np.ndarray, background: frozenset[int]) -> Regions:
-    """The connected regions of ``(H, W)`` with labels that are neither background nor 255."""
-    return connected(labels, {IGNORE, *background})
+def objects_of(annotation: Annotation, background: frozenset[int]) -> Regions:
+    """The instances, and the connected regions of the rest, with labels that are neither background nor 255."""
+    return objects(annotation.labels, annotation.instances, {IGNORE, *background})
 
 
 def footprint(regions: Regions, number: int) -> Footprint:
@@ -40,9 +40,9 @@ def footprint(regions: Regions, number: int) -> Footprint:
     return Footprint(rows, columns, int(regions.values[number]))
 
 
-def footprints_at(labels: np.ndarray, places: Iterable[tuple[int, int]]) -> list[Footprint]:
-    """The connected regions of ``(H, W)`` that the pixels (row, column) are in, whatever their labels."""
-    regions = connected(labels, set())
+def footprints_at(annotation: Annotation, places: Iterable[tuple[int, int]]) -> list[Footprint]:
+    """The instances or connected regions that the pixels (row, column) are in, whatever their labels."""
+    regions = objects(annotation.labels, annotation.instances, set())
     return [footprint(regions, int(regions.map[row, column]) - 1) for row, column in places]
 
 
@@ -91,13 +91,16 @@ def place_for(
     return moves[best] if fits[best] >= _FITS else None
 
 
-def paste(labels: np.ndarray, what: Footprint, down: int, across: int) -> None:
-    """Writes a moved region into ``labels`` ``(H, W)``; it is cut off at the borders, and 255 stays."""
+def paste(annotation: Annotation, what: Footprint, down: int, across: int) -> None:
+    """Writes a moved object into ``annotation``, as a new instance; it is cut off at the borders, and 255 stays."""
+    labels, instances = annotation.labels, annotation.instances
     rows, columns = what.rows + down, what.columns + across
     inside = (rows >= 0) & (rows < labels.shape[0]) & (columns >= 0) & (columns < labels.shape[1])
     rows, columns = rows[inside], columns[inside]
     free = labels[rows, columns] != IGNORE
     labels[rows[free], columns[free]] = what.label
+    if instances is not None:
+        instances[rows[free], columns[free]] = instances.max() + 1
 
 
 def _border_label(labels: np.ndarray, what: Footprint) -> int | None:
@@ -108,5 +111,5 @@ def _border_label(labels: np.ndarray, what: Footprint) -> int | None:
         rows, columns = what.rows + down, what.columns + across
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         met += np.bincount(labels[rows[inside], columns[inside]], minlength=256)
-    met[[IGNORE, what.label]] = 0  # neighbours with the same label belong to the region
+    met[[IGNORE, what.label]] = 0  # neighbours with the same label belong to the object, or are another one
     return int(met.argmax()) if met.any() else None

@@ -19,6 +19,7 @@ from service.augmentations.plan_report import report
 from service.augmentations.pool import ArrayPool, histogram
 from service.augmentations.request import AugmentationRequest
 from service.augmentations.set_counts import SetCounts
+from service.augmentations.transforms.base import Annotation
 from service.augmentations.transforms.compose import remake
 from service.errors import InvalidRequest
 from tests.service.augmentations.scenes import (
@@ -87,9 +88,9 @@ def test_entries_hold_what_the_model_needs() -> None:
         assert wanted.prompt is None
         assert wanted.classes is None
         assert Wanted.from_json(json.loads(json.dumps(wanted.to_json()))) == wanted
-        assert np.array_equal(plan.mask(wanted), labels)
-        others = [] if wanted.partner is None else [SCENES[wanted.partner]]
-        assert np.array_equal(remake(SCENES[wanted.item], entry.applied, others), labels)
+        assert np.array_equal(plan.compose(wanted).annotation.labels, labels)
+        others = [] if wanted.partner is None else [Annotation(SCENES[wanted.partner])]
+        assert np.array_equal(remake(Annotation(SCENES[wanted.item]), entry.applied, others).labels, labels)
         assert np.array_equal(entry.shares, histogram(labels, 4))
         assert wanted.requested == tuple(
             word for word, share in zip(WORDS, entry.shares, strict=True) if share >= 0.005
@@ -188,7 +189,7 @@ def test_class_sets_are_given_as_classes_or_in_words() -> None:
         share = np.mean([word in entry.wanted.requested for entry in made])
         assert share == pytest.approx(plan.target.shares[WORDS.index(word)], rel=0.06)
     with pytest.raises(ValueError, match="made by classes"):
-        plan.mask(made[0].wanted)
+        plan.compose(made[0].wanted)
     prompted = entries(plan_of(DRAWS, count=20, prompt="A photo of {classes}"), 20)
     for entry in prompted:
         assert entry.wanted.classes is None
@@ -290,9 +291,9 @@ def test_masks_are_read_one_by_one() -> None:
     class Counting(ArrayPool):
         reads = 0
 
-        def mask(self, item: int) -> np.ndarray:
+        def annotation(self, item: int) -> Annotation:
             Counting.reads += 1
-            return super().mask(item)
+            return super().annotation(item)
 
     request = AugmentationRequest.model_validate(
         {"dataset": "d", "model": "m", "count": 10**6, "balance": "even", "seed": 1}
