@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from model_store.card import InputName, ModelCard, join_words
-from service.augmentations.matching import ClassMatch, match_classes, pointer
+from service.augmentations.matching import ClassMatch, match_classes
+from service.augmentations.object_admission import check_objects, named_classes
+from service.augmentations.object_rules import ObjectRule
 from service.augmentations.plan_values import BalanceBy
 from service.augmentations.prompts import Template, read_template
 from service.augmentations.request import (
@@ -29,7 +31,6 @@ from service.kit.seeds import new_job_seed
 from service.kit.validation import (
     UNPRINTABLE,
     Faults,
-    closest_match,
     join_list,
     truncated_repr,
     unprintable,
@@ -40,11 +41,15 @@ _RULES_ON_DRAWN_MASKS = ("min_confident_share", "min_mean_confidence", "min_clas
 
 @dataclass(frozen=True, eq=False)
 class AugmentationParameters:
-    """Parameters of a set, defaults filled in. ``balance`` is by the model's class indices; ``weights`` add up to 1."""
+    """Parameters of a set, defaults filled in. ``weights`` add up to 1.
+
+    ``balance`` and ``objects`` are by the model's class indices.
+    """
 
     count: int
     balance: str | Mapping[int, float] | None
     balance_by: BalanceBy
+    objects: Mapping[int, ObjectRule]
     match: ClassMatch
     weights: Mapping[MaskSource, float]
     max_uses: float
@@ -81,6 +86,7 @@ def admit(
     weights = _weights(request, card, bool(templates), faults)
     _check_acceptance(request, card, weights, faults)
     sampling = check_sampling(request, card, max_steps, faults)
+    objects = check_objects(request, card, match, weights, (sampling.size, sampling.size), faults)
     name = _name(request, faults)
     faults.raise_if_any()
     assert match is not None
@@ -89,6 +95,7 @@ def admit(
         count=count,
         balance=balance,
         balance_by=request.balance_by,
+        objects=objects,
         match=match,
         weights=weights,
         max_uses=request.masks.max_uses,
@@ -136,20 +143,7 @@ def _balance(request: AugmentationRequest, card: ModelCard, faults: Faults) -> s
             {},
             f"it names no class; name some of {join_list([entry.name for entry in card.classes])}, or leave it out",
         )
-    shares: dict[int, float] = {}
-    for word, share in request.balance.items():
-        entry = card.find_class(word)
-        where = pointer("balance", word)
-        if entry is None:
-            near = closest_match(word, [one.name for one in card.classes])
-            meant = f"did you mean {truncated_repr(near)}? " if near else ""
-            known = join_list([one.name for one in card.classes])
-            detail = f"balance names {truncated_repr(word)}, which is not a class of {card.id}; {meant}It has {known}"
-            faults.add_plain(where, detail)
-        elif entry.index in shares:
-            faults.add_plain(where, f"balance names {entry.name} twice, also as {truncated_repr(word)}; name it once")
-        else:
-            shares[entry.index] = share
+    shares = {entry.index: share for _, entry, _, share in named_classes("balance", request.balance, card, faults)}
     if request.balance_by == "pixels" and sum(shares.values()) > 1 + 1e-6:
         faults.add_plain(
             "/balance", f"its shares add up to {sum(shares.values()):g}; shares of pixels add up to 1 at most"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from service.augmentations.object_rules import Missed
 from service.augmentations.request import MaskSource
 from service.augmentations.transforms.base import TransformArguments
 
@@ -16,9 +17,9 @@ from service.augmentations.transforms.base import TransformArguments
 class Wanted:
     """One sample to make: entry ``index`` of the plan, from real item ``item``.
 
-    The plan makes its mask from ``seed``, and from item ``partner`` if objects of another mask may be merged in.
-    ``classes`` are the class names for a model that draws masks itself, unless there is a ``prompt``. ``requested``
-    names the classes that the twin's mask should contain.
+    The plan makes its mask from ``seed``, from item ``partner`` if objects of another mask may be merged in, and from
+    the items ``donors`` if it lacks objects that a rule asks for. ``classes`` are the class names for a model that
+    draws masks itself, unless there is a ``prompt``. ``requested`` names the classes that the mask should contain.
     """
 
     index: int
@@ -29,6 +30,12 @@ class Wanted:
     prompt: str | None
     classes: tuple[str, ...] | None
     requested: tuple[str, ...]
+    donors: tuple[int, ...] = ()
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """The items whose masks the applied transforms name by their places here: partner and donors."""
+        return (*(() if self.partner is None else (self.partner,)), *self.donors)
 
     def to_json(self) -> dict[str, Any]:
         """The entry as JSON-able values."""
@@ -36,6 +43,7 @@ class Wanted:
             **asdict(self),
             "classes": None if self.classes is None else list(self.classes),
             "requested": list(self.requested),
+            "donors": list(self.donors),
         }
 
     @classmethod
@@ -43,7 +51,12 @@ class Wanted:
         """The inverse of :meth:`to_json`."""
         classes = value["classes"]
         return cls(
-            **{**value, "classes": None if classes is None else tuple(classes), "requested": tuple(value["requested"])}
+            **{
+                **value,
+                "classes": None if classes is None else tuple(classes),
+                "requested": tuple(value["requested"]),
+                "donors": tuple(value.get("donors", ())),
+            }
         )
 
 
@@ -53,7 +66,8 @@ class PlanEntry:
 
     ``labels`` ``(size, size)`` uint8: the model's class indices, without 255; ``instances`` ``(size, size)`` int32, if
     the real item has them; ``applied``: the transforms of the real mask that gave them. They are None and () if the
-    model draws the mask. ``shares`` ``(C,)``: those of the mask, or those expected of its class set.
+    model draws the mask. ``shares`` ``(C,)``: those of the mask, or those expected of its class set. ``missed``: why
+    it does not meet the rule on a class, by class index.
     """
 
     wanted: Wanted
@@ -61,6 +75,7 @@ class PlanEntry:
     instances: np.ndarray | None
     applied: tuple[TransformArguments, ...]
     shares: np.ndarray
+    missed: Mapping[int, Missed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

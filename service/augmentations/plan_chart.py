@@ -40,12 +40,18 @@ class Example:
     how: str
 
 
-def examples(plan: Plan, count: int = MAX_EXAMPLES) -> list[Example]:
-    """The first ``count`` transformed masks of a plan; if it has none, those of other sources."""
-    first = list(plan.next(SetCounts.empty(len(plan.card.classes)), 2 * count)) if False in plan.candidates else []
+def first_entries(plan: Plan) -> list[PlanEntry]:
+    """The first entries of a plan, from which its examples are taken; none if the model draws all masks."""
+    if False not in plan.candidates:
+        return []
+    return list(plan.next(SetCounts.empty(len(plan.card.classes)), 2 * MAX_EXAMPLES))
+
+
+def examples(plan: Plan, first: Sequence[PlanEntry]) -> list[Example]:
+    """Transformed masks of the ``first`` entries of a plan; if it has none, those of other sources."""
     made = [entry for entry in first if entry.labels is not None]
     shown = [entry for entry in made if entry.wanted.source == "transformed"] or made
-    return [_example(plan, entry) for entry in shown[:count]]
+    return [_example(plan, entry) for entry in shown[:MAX_EXAMPLES]]
 
 
 def draw_plan(
@@ -90,7 +96,7 @@ def draw_plan(
 
 def _example(plan: Plan, entry: PlanEntry) -> Example:
     assert entry.labels is not None
-    real = square(plan.pool.annotation(entry.wanted.item).labels, len(entry.labels))
+    real = square(plan.pool.segmentation(entry.wanted.item).labels, len(entry.labels))
     return Example(real, entry.labels, _how(entry))
 
 
@@ -112,6 +118,8 @@ _NUMBERS: dict[str, Callable[[TransformArguments], str]] = {
     "drop": lambda step: f" {len(step['at'])}",
     "clone": lambda step: f" {len(step['clones'])}",
     "merge": lambda step: f" {len(step['objects'])}",
+    "place": lambda step: f" {len(step['objects'])}",
+    "resize_objects": lambda step: f" {len(step['objects'])}",
 }
 """What to print of a transform's arguments behind its name."""
 

@@ -26,6 +26,22 @@ class ClassShares(BaseModel):
     )
 
 
+class ObjectFigures(BaseModel):
+    """How many of a plan's first masks meet the rule on the objects of one class."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    name: str
+    rule: str = Field(description="the rule in words")
+    masks: int = Field(description="number of masks that were made to see")
+    met: int = Field(description="number of them that meet the rule")
+    missed: dict[str, int] = Field(
+        description="number of the others by reason: no_room for another object, no_object to clone, or nothing_else "
+        "to fill the place of removed ones with"
+    )
+
+
 class PlanShares(BaseModel):
     """Figures of a plan, before anything is made."""
 
@@ -39,4 +55,7 @@ class PlanShares(BaseModel):
     sources: dict[str, float] = Field(description="share of each source of masks")
     masks: float = Field(description="effective number of masks: how many of equal weight these weights correspond to")
     classes: tuple[ClassShares, ...] = Field(description="the classes that occur or have a target")
+    objects: tuple[ObjectFigures, ...] = Field(
+        (), description="the rules on objects, and how the first masks meet them"
+    )
     notes: tuple[str, ...] = Field(description="what cannot be met, and what else to know, in sentences")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from service.augmentations.transforms.base import Annotation
+from service.augmentations.transforms.base import Segmentation
 
 IGNORE = 255
 FOUND_SHARE = 0.005
@@ -30,7 +30,7 @@ class Pool(Protocol):
         """
         ...
 
-    def annotation(self, item: int) -> Annotation:
+    def segmentation(self, item: int) -> Segmentation:
         """Class indices of item ``item`` in the model's numbering, 255 = ignore, and its instances. May be slow."""
         ...
 
@@ -56,8 +56,8 @@ class ArrayPool:
             else np.zeros((0, self.classes))
         )
 
-    def annotation(self, item: int) -> Annotation:
-        return Annotation(self.masks[item], self.instances[item] if self.instances else None)
+    def segmentation(self, item: int) -> Segmentation:
+        return Segmentation(self.masks[item], self.instances[item] if self.instances else None)
 
     def caption(self, item: int) -> str | None:
         return self.captions[item] if self.captions else None

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, f
 from pydantic_core import PydanticCustomError
 
 from model_store.card import GuidanceTarget
+from service.augmentations.object_rules import ObjectRules
 from service.augmentations.plan_values import BalanceBy
 from service.augmentations.transforms.parameters import TRANSFORM_NAMES, Transforms
 from service.jobs.request import NAME_MAX_CHARS
@@ -166,6 +167,11 @@ class AugmentationRequest(BaseModel):
         description="What a share is of. pixels: of the pixels that have a class, each image counting equally; classes "
         "that a map of shares does not name get the rest, in proportion to their real shares. images: of the images, "
         "those in which the class covers at least 0.5 %; classes that a map does not name are free.",
+    )
+    objects: ObjectRules | None = Field(
+        None,
+        description="Rules on the objects of each mask by class name, beside its balance: how many there are and how "
+        "large. For real and transformed masks. Objects are the dataset's instances, or else connected regions.",
     )
     class_map: Annotated[dict[str, str | None], BeforeValidator(_few)] = Field(
         default_factory=dict,

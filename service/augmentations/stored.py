@@ -13,7 +13,7 @@ from service.augmentations.admission import AugmentationParameters, admit
 from service.augmentations.matching import ClassMatch
 from service.augmentations.plan import Plan, make_plan
 from service.augmentations.request import AugmentationRequest
-from service.augmentations.transforms.base import IGNORE, Annotation
+from service.augmentations.transforms.base import IGNORE, Segmentation
 from service.augmentations.work import AugmentationWork
 from service.datasets.splits import DEFAULT_SPLIT, canonical_split
 from service.datasets.stored.dataset import StoredDataset
@@ -50,12 +50,12 @@ class StoredPool:
         """The item's record in the dataset's index."""
         return self._records[item][1]
 
-    def annotation(self, item: int) -> Annotation:
+    def segmentation(self, item: int) -> Segmentation:
         """The item's class indices in the model's numbering, and its instances. Raises what the store raises."""
         labels = self._match.labels(self._dataset.labels(*self._records[item]))
         instances = self._dataset.instances(*self._records[item])
         # a class that is given to those around it has no objects of its own
-        return Annotation(labels, None if instances is None else np.where(labels == IGNORE, 0, instances))
+        return Segmentation(labels, None if instances is None else np.where(labels == IGNORE, 0, instances))
 
     def caption(self, item: int) -> str | None:
         """The item's caption."""

@@ -13,6 +13,7 @@ import click
 
 from service.cli.export import WRITTEN_FORMATS, check_dropped, class_options, named_shares, shares_option
 from service.cli.numbers import FiniteFloat
+from service.cli.object_rules import rules, with_rules
 from service.cli.sources import exit_if_left_out, split_map_option
 from service.cli.stored_datasets import open_client, print_import_faults, upload_and_wait
 
@@ -64,6 +65,18 @@ def _class_map(ctx: click.Context, parameter: click.Parameter, texts: tuple[str,
     "--balance-by",
     type=click.Choice(["pixels", "images"]),
     help="Shares of pixels, or of images with the class.  [default: pixels]",
+)
+@click.option(
+    "--objects",
+    callback=rules,
+    metavar="A=5,B=2..8,C=0",
+    help="Number of objects of a class in each mask: one, or the least and the most; 0 for none.",
+)
+@click.option(
+    "--object-size",
+    callback=rules,
+    metavar="A=1.5,B=10..24",
+    help="Size of a class's objects: a factor of length, or the least and the greatest side in pixels of the twin.",
 )
 @click.option(
     "--class-map",
@@ -262,6 +275,7 @@ def _request(options: dict[str, Any]) -> dict[str, Any]:
     ):
         if options[name] is not None:
             request[name] = options[name]
+    request = with_rules(request, options["objects"], options["object_size"])
     if options["prompt"]:
         request["prompt"] = options["prompt"][0] if len(options["prompt"]) == 1 else list(options["prompt"])
     if options["class_map"]:

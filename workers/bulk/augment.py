@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.augmentations.entries import PlanEntry, Wanted, job_groups
+from service.augmentations.object_report import missed_by_name
 from service.augmentations.plan_report import report
 from service.augmentations.rounds import (
     RoundJob,
@@ -159,13 +160,14 @@ class AugmentationRun:
         pool, wanted = self.augmentation.pool, entry.wanted
         record = pool.record(wanted.item)
         groups = [record.source_mask]
-        if wanted.partner is not None and any(drawn.get("transform") == "merge" for drawn in entry.applied):
-            groups.append(pool.record(wanted.partner).source_mask)
+        taken = {step["other"] for step in entry.applied if step.get("other") is not None}
+        groups += [pool.record(wanted.others[number]).source_mask for number in sorted(taken)]
         named = list(dict.fromkeys(group for group in groups if group))
         return WantedLine(
             wanted=wanted.to_json(),
             upload=upload,
             applied=tuple(entry.applied),
+            missed=missed_by_name(self.augmentation.plan, entry),
             shares=tuple(round(float(share), 9) for share in entry.shares),
             # a mask that the model draws itself has no source mask
             source_mask="+".join(named) if entry.labels is not None and named else None,
@@ -246,9 +248,9 @@ class AugmentationRun:
         assert lines is not None
         assert jobs is not None
         fingerprints = self.rounds.read_fingerprints(number - 1) if number else None
-        judge = Judge(self.context, self.augmentation, counts, dict(state.rejected) if state else {}, fingerprints)
+        judge = Judge(self.context, self.augmentation, counts, state or _NOTHING, fingerprints)
         twins = judge.judge(lines, jobs)
-        own = RoundState(counts=counts.to_json(), rejected=judge.rejected)
+        own = RoundState(counts=counts.to_json(), rejected=judge.rejected, objects=judge.objects)
         after = self.rounds.finish(number, twins, judge.fingerprints(), own)
         metrics.ACCEPTED.inc(len(twins))
         for reason, count in judge.rejected.items():
@@ -283,6 +285,7 @@ class _Plans:
         return plan
 
 
+_NOTHING = RoundState(counts={}, rejected={})
 _PLANS = _Plans(max_size=4)
 _MASK = np.empty((0, 0), dtype=np.uint8)
 """Placeholder for a stored mask, where it only matters that there is one."""
@@ -290,4 +293,5 @@ _MASK = np.empty((0, 0), dtype=np.uint8)
 
 def _counts(rounds: Rounds, state: RoundState | None) -> dict[str, object]:
     tried = 0 if state is None else int(state.counts["tried"])
-    return {"tried": tried, "rejected": {} if state is None else state.rejected, "rounds": len(rounds.numbers())}
+    known = state or _NOTHING
+    return {"tried": tried, "rejected": known.rejected, "objects": known.objects, "rounds": len(rounds.numbers())}

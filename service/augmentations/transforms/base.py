@@ -1,4 +1,4 @@
-"""Shared by all mask transforms: the annotation they change, their context, and the type of their arguments."""
+"""Shared by all mask transforms: the segmentation they change, their context, and the type of their arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TransformArguments = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Annotation:
+class Segmentation:
     """The class indices ``labels`` ``(H, W)`` uint8 of an image, and its ``instances`` ``(H, W)`` int32 where known.
 
     An instance number, 1 and up, is an object of one class; 0 is none. Pixels of label 255 have no instance.
@@ -39,13 +39,13 @@ class Annotation:
         """(H, W)."""
         return self.labels.shape[0], self.labels.shape[1]
 
-    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Annotation:
+    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Segmentation:
         """Both arrays changed alike."""
         labels = np.ascontiguousarray(change(self.labels))
         instances = None if self.instances is None else np.ascontiguousarray(change(self.instances))
-        return Annotation(labels, instances)
+        return Segmentation(labels, instances)
 
-    def copy(self) -> Annotation:
+    def copy(self) -> Segmentation:
         """The same in memory of its own."""
         return self.each(np.copy)
 
@@ -56,11 +56,11 @@ class TransformContext:
 
     ``class_weights`` ``(256,)``: how much each label is wanted, 1 without preference; crops keep, clones and merges add
     wanted labels, and drops remove unwanted ones. ``background``: the labels that objects stand on, which are not
-    objects themselves. ``others``: annotations from which ``merge`` takes objects, with their 255 filled first if
+    objects themselves. ``others``: segmentations from which ``merge`` takes objects, with their 255 filled first if
     ``fill``.
     """
 
     class_weights: np.ndarray = field(default_factory=lambda: np.ones(256))
     background: frozenset[int] = frozenset()
-    others: Sequence[Annotation] = ()
+    others: Sequence[Segmentation] = ()
     fill: bool = False

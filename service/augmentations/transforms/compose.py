@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE, Annotation, TransformArguments, TransformContext
+from service.augmentations.transforms.base import IGNORE, Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.clone import clone, draw_clone
 from service.augmentations.transforms.crop import crop, draw_crop, frame
 from service.augmentations.transforms.drop import draw_drop, drop
@@ -28,6 +28,7 @@ from service.augmentations.transforms.parameters import (
     TransformParameters,
     Transforms,
 )
+from service.augmentations.transforms.place import place, resize_objects
 from service.augmentations.transforms.resize import resize
 from service.augmentations.transforms.rotate import draw_rotate, rotate
 from service.augmentations.transforms.scale import draw_scale, scale
@@ -48,7 +49,7 @@ _DRAW: dict[type[TransformParameters], Callable[..., TransformArguments | None]]
     Elastic: draw_elastic,
 }
 
-_FUNCTIONS: dict[str, Callable[..., Annotation]] = {
+_FUNCTIONS: dict[str, Callable[..., Segmentation]] = {
     "crop": crop,
     "resize": resize,
     "fill_ignored": fill_ignored,
@@ -59,7 +60,9 @@ _FUNCTIONS: dict[str, Callable[..., Annotation]] = {
     "rotate": rotate,
     "shift": shift,
     "elastic": elastic,
+    "resize_objects": resize_objects,
 }
+_WITH_OTHERS: dict[str, Callable[..., Segmentation]] = {"merge": merge, "place": place}
 
 
 _NO_CONTEXT = TransformContext()
@@ -67,33 +70,33 @@ _NO_CONTEXT = TransformContext()
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """An annotation ``(size, size)``, and the transforms ``applied`` to get it, in order: name and arguments."""
+    """A segmentation ``(size, size)``, and the transforms ``applied`` to get it, in order: name and arguments."""
 
-    annotation: Annotation
+    segmentation: Segmentation
     applied: tuple[TransformArguments, ...]
 
 
 def draw(
-    parameters: TransformParameters, annotation: Annotation, rng: np.random.Generator, context: TransformContext
+    parameters: TransformParameters, segmentation: Segmentation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """Draws the arguments of a transform for ``annotation`` ``(H, W)``; None for nothing to do.
+    """Draws the arguments of a transform for ``segmentation`` ``(H, W)``; None for nothing to do.
 
     They are those of the transform's function, JSON-able. The caller decides by ``chance`` whether to draw at all.
     """
-    return _DRAW[type(parameters)](parameters, annotation, rng, context)
+    return _DRAW[type(parameters)](parameters, segmentation, rng, context)
 
 
 def compose(
-    real: Annotation,
+    real: Segmentation,
     rng: np.random.Generator,
     transforms: Transforms | None,
-    others: Sequence[Annotation] = (),
+    others: Sequence[Segmentation] = (),
     *,
     size_px: int,
     context: TransformContext = _NO_CONTEXT,
     fill: bool = False,
 ) -> Composed:
-    """A square annotation of ``size_px`` from one ``(H, W)``, with each of the ``transforms`` applied by its chance.
+    """A square segmentation of ``size_px`` from one ``(H, W)``, with each of the ``transforms`` applied by its chance.
 
     It is made square first, by a random crop or by :func:`frame`. ``merge`` takes objects of ``others``,
     which are read only then. With ``fill``, pixels of 255 get the nearest label before all else, for models that cannot
@@ -126,13 +129,15 @@ def compose(
     return Composed(made, tuple(steps))
 
 
-def remake(real: Annotation, applied: Sequence[TransformArguments], others: Sequence[Annotation] = ()) -> Annotation:
-    """What :func:`compose` made, from the same annotations and its ``applied`` transforms, without randomness."""
+def remake(
+    real: Segmentation, applied: Sequence[TransformArguments], others: Sequence[Segmentation] = ()
+) -> Segmentation:
+    """What :func:`compose` made, from the same segmentations and its ``applied`` transforms, without randomness."""
     made = real.copy()
     for step in applied:
         parameters = {name: value for name, value in step.items() if name != "transform"}
-        if step["transform"] == "merge":
-            made = merge(made, others, **parameters)
+        if step["transform"] in _WITH_OTHERS:
+            made = _WITH_OTHERS[step["transform"]](made, others, **parameters)
         else:
             made = _FUNCTIONS[step["transform"]](made, **parameters)
     return made
@@ -140,7 +145,7 @@ def remake(real: Annotation, applied: Sequence[TransformArguments], others: Sequ
 
 def square(mask: np.ndarray, size_px: int, class_weights: np.ndarray | None = None) -> np.ndarray:
     """A mask ``(H, W)`` uint8 as ``(size_px, size_px)``: the square that keeps most classes, resized by majority."""
-    return resize(crop(Annotation(mask), **frame(mask, class_weights)), size_px=size_px).labels
+    return resize(crop(Segmentation(mask), **frame(mask, class_weights)), size_px=size_px).labels
 
 
 def _step(name: str, parameters: TransformArguments) -> TransformArguments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE, Annotation, TransformArguments, TransformContext
+from service.augmentations.transforms.base import IGNORE, Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.parameters import Crop
 
 _SQUARES = 4
@@ -12,10 +12,10 @@ _SQUARES = 4
 
 
 def draw_crop(
-    parameters: Crop, annotation: Annotation, rng: np.random.Generator, context: TransformContext
+    parameters: Crop, segmentation: Segmentation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """What :func:`crop` should do with ``annotation`` ``(H, W)``; None for nothing."""
-    labels = annotation.labels
+    """What :func:`crop` should do with ``segmentation`` ``(H, W)``; None for nothing."""
+    labels = segmentation.labels
     height, width = labels.shape
     side = max(1, round(float(rng.uniform(parameters.low, parameters.high)) * min(height, width)))
     tops = rng.integers(height - side + 1, size=_SQUARES)
@@ -33,9 +33,9 @@ def draw_crop(
     return {"top": int(tops[best]), "left": int(lefts[best]), "side": side}
 
 
-def crop(annotation: Annotation, *, top: int, left: int, side: int) -> Annotation:
+def crop(segmentation: Segmentation, *, top: int, left: int, side: int) -> Segmentation:
     """``(H, W)`` -> ``(side, side)``."""
-    return annotation.each(lambda values: values[top : top + side, left : left + side])
+    return segmentation.each(lambda values: values[top : top + side, left : left + side])
 
 
 def frame(labels: np.ndarray, class_weights: np.ndarray | None = None) -> TransformArguments:

@@ -6,25 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE, Annotation, TransformArguments, TransformContext
-from service.augmentations.transforms.filling import fill_nearest
+from service.augmentations.transforms.base import IGNORE, Segmentation, TransformArguments, TransformContext
+from service.augmentations.transforms.filling import fill_nearest, spared_pixels
 from service.augmentations.transforms.parameters import Drop
 from service.augmentations.transforms.regions import choose_regions, footprint, footprints_at, objects_of
 
 
 def draw_drop(
-    parameters: Drop, annotation: Annotation, rng: np.random.Generator, context: TransformContext
+    parameters: Drop, segmentation: Segmentation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """What :func:`drop` should do with ``annotation`` ``(H, W)``; None for nothing."""
+    """What :func:`drop` should do with ``segmentation`` ``(H, W)``; None for nothing."""
     if not parameters.max_objects:
         return None
-    regions = objects_of(annotation, context.background)
+    regions = objects_of(segmentation, context.background)
     unwanted = 1 / np.maximum(context.class_weights, 1e-3)
     chosen = choose_regions(
-        regions, parameters.max_objects, int(parameters.max_area * annotation.labels.size), unwanted, rng
+        regions, parameters.max_objects, int(parameters.max_area * segmentation.labels.size), unwanted, rng
     )
     # some pixels must be left to fill the places with
-    left_px = int((annotation.labels != IGNORE).sum())
+    left_px = int((segmentation.labels != IGNORE).sum())
     taken = []
     for number in chosen:
         what = footprint(regions, number)
@@ -35,13 +35,13 @@ def draw_drop(
     return {"at": taken} if taken else None
 
 
-def drop(annotation: Annotation, *, at: Sequence[Sequence[int]]) -> Annotation:
+def drop(segmentation: Segmentation, *, at: Sequence[Sequence[int]], spared: Sequence[int] = ()) -> Segmentation:
     """``(H, W)`` without the objects at the pixels ``at`` (row, column); their pixels take the nearest other label.
 
     Where instances are known, it is the nearest label that belongs to none, so that a neighbour does not grow into the
-    hole; if every pixel belongs to one, the nearest of them all.
+    hole; neither do ``spared`` labels. If there is nothing else, the nearest of them all fills it.
     """
-    hole = np.zeros(annotation.shape, dtype=bool)
-    for what in footprints_at(annotation, [(row, column) for row, column in at]):
+    hole = np.zeros(segmentation.shape, dtype=bool)
+    for what in footprints_at(segmentation, [(row, column) for row, column in at]):
         hole[what.rows, what.columns] = True
-    return fill_nearest(annotation, hole, spared=annotation.instances)
+    return fill_nearest(segmentation, hole, spared=spared_pixels(segmentation, spared))

@@ -1,26 +1,28 @@
-"""Filling of holes in an annotation with what is nearest."""
+"""Filling of holes in a segmentation with what is nearest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE, Annotation
+from service.augmentations.transforms.base import IGNORE, Segmentation
 
 _FAR = 1 << 20
 """A distance in pixels larger than any mask."""
 
 
-def fill_nearest(annotation: Annotation, hole: np.ndarray, *, spared: np.ndarray | None = None) -> Annotation:
+def fill_nearest(segmentation: Segmentation, hole: np.ndarray, *, spared: np.ndarray | None = None) -> Segmentation:
     """Fills the pixels of ``hole`` ``(H, W)`` bool with label and instance of the nearest pixel outside it.
 
     The distance is Euclidean, between pixel centres, and exact; 255 is never filled in, nor are pixels where ``spared``
-    ``(H, W)`` is not 0, if there are others. If there is no other label, the annotation is returned unchanged.
+    ``(H, W)`` is not 0, if there are others. If there is no other label, the segmentation is returned unchanged.
     """
-    known = ~hole & (annotation.labels != IGNORE)
+    known = ~hole & (segmentation.labels != IGNORE)
     if spared is not None and (free := known & (spared == 0)).any():
         known = free
     if not hole.any() or not known.any():
-        return annotation.copy()
+        return segmentation.copy()
     nearest, down = _nearest_in_column(known)
     rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
     # the nearest pixel is no farther than the nearest one in the same column, which limits the search to either side
@@ -29,12 +31,20 @@ def fill_nearest(annotation: Annotation, hole: np.ndarray, *, spared: np.ndarray
     source = np.arange(hole.size).reshape(hole.shape)
     found = _nearest_across(np.take_along_axis(source, nearest, axis=0)[window], down[window], hole[window])
     source[window] = np.where(hole[window], found, source[window])
-    return annotation.each(lambda values: values.reshape(-1)[source])
+    return segmentation.each(lambda values: values.reshape(-1)[source])
 
 
-def fill_ignored(annotation: Annotation) -> Annotation:
+def fill_ignored(segmentation: Segmentation) -> Segmentation:
     """``(H, W)`` with its 255 filled by :func:`fill_nearest`; a mask of nothing but 255 is unchanged."""
-    return fill_nearest(annotation, annotation.labels == IGNORE)
+    return fill_nearest(segmentation, segmentation.labels == IGNORE)
+
+
+def spared_pixels(segmentation: Segmentation, spared: Sequence[int]) -> np.ndarray | None:
+    """The pixels ``(H, W)`` that do not grow into holes: those of instances and of ``spared`` labels; None for none."""
+    if not spared:
+        return segmentation.instances
+    pixels = np.isin(segmentation.labels, np.asarray(spared))
+    return pixels if segmentation.instances is None else pixels | (segmentation.instances > 0)
 
 
 def _nearest_in_column(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.augmentations.transforms.base import Annotation, TransformArguments, TransformContext
+from service.augmentations.transforms.base import Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.crop import crop, frame
 from service.augmentations.transforms.filling import fill_ignored
 from service.augmentations.transforms.parameters import Merge
@@ -22,49 +22,50 @@ from service.augmentations.transforms.resize import resize
 
 
 def draw_merge(
-    parameters: Merge, annotation: Annotation, rng: np.random.Generator, context: TransformContext
+    parameters: Merge, segmentation: Segmentation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """What :func:`merge` should do with ``annotation`` ``(H, W)``; None for nothing."""
+    """What :func:`merge` should do with ``segmentation`` ``(H, W)``; None for nothing."""
     if not parameters.max_objects or not context.others:
         return None
     number = int(rng.integers(len(context.others)))
     window = frame(context.others[number].labels, context.class_weights)
-    other = _prepared(context.others[number], window, context.fill, min(annotation.shape))
+    other = prepared(context.others[number], window, context.fill, segmentation.shape)
     regions = objects_of(other, context.background)
     pasted = []
     for chosen in choose_regions(
         regions, parameters.max_objects, int(parameters.max_area * other.labels.size), context.class_weights, rng
     ):
         what = footprint(regions, chosen)
-        move = place_for(what, other.labels, annotation.labels, rng, stay=True)
+        move = place_for(what, other.labels, segmentation.labels, rng, stay=True)
         if move is not None:
             pasted.append([*what.first, *move])
     return {"other": number, "window": window, "filled": context.fill, "objects": pasted} if pasted else None
 
 
 def merge(
-    annotation: Annotation,
-    others: Sequence[Annotation],
+    segmentation: Segmentation,
+    others: Sequence[Segmentation],
     *,
     other: int,
     window: TransformArguments,
     filled: bool,
     objects: Sequence[Sequence[int]],
-) -> Annotation:
-    """``(H, W)`` with objects of annotation number ``other`` of ``others`` pasted in.
+) -> Segmentation:
+    """``(H, W)`` with objects of segmentation number ``other`` of ``others`` pasted in.
 
-    It is first cropped to the square ``window`` and resized to the shorter side of ``annotation``, and its 255 is
+    It is first cropped to the square ``window`` and resized to the shorter side of ``segmentation``, and its 255 is
     filled if ``filled``. Each object is the one at (row, column) there, moved by (down, across) pixels, and a new
     instance. Pixels of 255 stay.
     """
-    source = _prepared(others[other], window, filled, min(annotation.shape))
-    out = annotation.copy()
+    source = prepared(others[other], window, filled, segmentation.shape)
+    out = segmentation.copy()
     regions = footprints_at(source, [(row, column) for row, column, _, _ in objects])
     for what, (_, _, down, across) in zip(regions, objects, strict=True):
         paste(out, what, down, across)
     return out
 
 
-def _prepared(other: Annotation, window: TransformArguments, filled: bool, side_px: int) -> Annotation:
-    source = resize(crop(other, **window), size_px=side_px)
+def prepared(other: Segmentation, window: TransformArguments, filled: bool, shape: tuple[int, int]) -> Segmentation:
+    """The square ``window`` of a segmentation, at the shorter side of ``shape``, its 255 filled if ``filled``."""
+    source = resize(crop(other, **window), size_px=min(shape))
     return fill_ignored(source) if filled else source

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE, Annotation
+from service.augmentations.transforms.base import IGNORE, Segmentation
 from service.datasets.components import Regions, objects
 
-_FITS = 0.75
+FITS = 0.75
 """Least share of its new place that must have the label the object stood on: boats stay in the water."""
 _PLACES = 24
 
@@ -29,9 +29,9 @@ class Footprint:
         return int(self.rows[0]), int(self.columns[0])
 
 
-def objects_of(annotation: Annotation, background: frozenset[int]) -> Regions:
+def objects_of(segmentation: Segmentation, background: frozenset[int]) -> Regions:
     """The instances, and the connected regions of the rest, with labels that are neither background nor 255."""
-    return objects(annotation.labels, annotation.instances, {IGNORE, *background})
+    return objects(segmentation.labels, segmentation.instances, {IGNORE, *background})
 
 
 def footprint(regions: Regions, number: int) -> Footprint:
@@ -40,9 +40,9 @@ def footprint(regions: Regions, number: int) -> Footprint:
     return Footprint(rows, columns, int(regions.values[number]))
 
 
-def footprints_at(annotation: Annotation, places: Iterable[tuple[int, int]]) -> list[Footprint]:
+def footprints_at(segmentation: Segmentation, places: Iterable[tuple[int, int]]) -> list[Footprint]:
     """The instances or connected regions that the pixels (row, column) are in, whatever their labels."""
-    regions = objects(annotation.labels, annotation.instances, set())
+    regions = objects(segmentation.labels, segmentation.instances, set())
     return [footprint(regions, int(regions.map[row, column]) - 1) for row, column in places]
 
 
@@ -73,7 +73,7 @@ def place_for(
     The best of some random places, and of the old place too if ``stay``. None if none fits, which is if less than three
     quarters of the new place have the label that surrounds the region most.
     """
-    label_below = _border_label(source, what)
+    label_below = border_label(source, what)
     if label_below is None:
         return None
     height, width = target.shape
@@ -88,22 +88,25 @@ def place_for(
         moves.insert(0, (0, 0))
     fits = [float((target[what.rows + down, what.columns + across] == label_below).mean()) for down, across in moves]
     best = int(np.argmax(fits))
-    return moves[best] if fits[best] >= _FITS else None
+    return moves[best] if fits[best] >= FITS else None
 
 
-def paste(annotation: Annotation, what: Footprint, down: int, across: int) -> None:
-    """Writes a moved object into ``annotation``, as a new instance; it is cut off at the borders, and 255 stays."""
-    labels, instances = annotation.labels, annotation.instances
+def paste(segmentation: Segmentation, what: Footprint, down: int, across: int, *, number: int | None = None) -> None:
+    """Writes a moved object into ``segmentation``; it is cut off at the borders, and 255 stays.
+
+    It is a new instance, unless it has a ``number``.
+    """
+    labels, instances = segmentation.labels, segmentation.instances
     rows, columns = what.rows + down, what.columns + across
     inside = (rows >= 0) & (rows < labels.shape[0]) & (columns >= 0) & (columns < labels.shape[1])
     rows, columns = rows[inside], columns[inside]
     free = labels[rows, columns] != IGNORE
     labels[rows[free], columns[free]] = what.label
     if instances is not None:
-        instances[rows[free], columns[free]] = instances.max() + 1
+        instances[rows[free], columns[free]] = instances.max() + 1 if number is None else number
 
 
-def _border_label(labels: np.ndarray, what: Footprint) -> int | None:
+def border_label(labels: np.ndarray, what: Footprint) -> int | None:
     """The label next to most sides of the region's pixels; None if there is nothing but 255 and the borders."""
     height, width = labels.shape
     met = np.zeros(256, dtype=np.int64)

@@ -1,15 +1,15 @@
-"""Resize: a square annotation at another size, by majority."""
+"""Resize: a square segmentation at another size, by majority."""
 
 from __future__ import annotations
 
 from model_store.masks.instance_resize import majority_instances
 from model_store.masks.resize import majority_resize
-from service.augmentations.transforms.base import Annotation
+from service.augmentations.transforms.base import Segmentation
 
 
-def resize(annotation: Annotation, *, size_px: int) -> Annotation:
+def resize(segmentation: Segmentation, *, size_px: int) -> Segmentation:
     """``(s, s)`` -> ``(size_px, size_px)``: each pixel takes the label that covers most of it, and its instance."""
-    labels = majority_resize(annotation.labels, size_px)
-    if annotation.instances is None:
-        return Annotation(labels)
-    return Annotation(labels, majority_instances(annotation.labels, annotation.instances, labels))
+    labels = majority_resize(segmentation.labels, size_px)
+    if segmentation.instances is None:
+        return Segmentation(labels)
+    return Segmentation(labels, majority_instances(segmentation.labels, segmentation.instances, labels))

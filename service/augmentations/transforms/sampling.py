@@ -1,10 +1,10 @@
-"""Sampling of annotations between and beyond the pixels: the nearest pixel, with mirrored borders."""
+"""Sampling of segmentations between and beyond the pixels: the nearest pixel, with mirrored borders."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from service.augmentations.transforms.base import Annotation
+from service.augmentations.transforms.base import Segmentation
 from service.datasets.components import join_groups
 
 
@@ -14,31 +14,31 @@ def mirrored(places: np.ndarray, length: int) -> np.ndarray:
     return np.asarray(np.where(inside < length, inside, 2 * length - 1 - inside))
 
 
-def sample(annotation: Annotation, rows: np.ndarray, columns: np.ndarray) -> Annotation:
+def sample(segmentation: Segmentation, rows: np.ndarray, columns: np.ndarray) -> Segmentation:
     """``(H, W)`` at ``rows`` and ``columns``, which broadcast; pixel centres are at integers.
 
     An instance keeps its number, even if the sampling cuts it in parts. Its mirror image beyond the border is a part of
     it where they touch, and a new instance elsewhere.
     """
-    height, width = annotation.shape
+    height, width = segmentation.shape
     rows, columns = _nearest(rows), _nearest(columns)
-    sampled = annotation.each(lambda values: values[mirrored(rows, height), mirrored(columns, width)])
+    sampled = segmentation.each(lambda values: values[mirrored(rows, height), mirrored(columns, width)])
     if sampled.instances is not None:
         _number_copies(sampled.instances, rows // height, columns // width)
     return sampled
 
 
-def affine(annotation: Annotation, matrix: np.ndarray) -> Annotation:
+def affine(segmentation: Segmentation, matrix: np.ndarray) -> Segmentation:
     """``(H, W)`` -> ``(H, W)``: the pixel at offset p (row, column) from the centre takes what is at matrix @ p.
 
     ``matrix`` is ``(2, 2)``.
     """
-    height, width = annotation.shape
+    height, width = segmentation.shape
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
     down, across = np.arange(height)[:, None] - middle_row, np.arange(width)[None, :] - middle_column
     rows = matrix[0, 0] * down + matrix[0, 1] * across + middle_row
     columns = matrix[1, 0] * down + matrix[1, 1] * across + middle_column
-    return sample(annotation, rows, columns)
+    return sample(segmentation, rows, columns)
 
 
 def _number_copies(instances: np.ndarray, down: np.ndarray, across: np.ndarray) -> None:

@@ -6,19 +6,19 @@ import math
 
 import numpy as np
 
-from service.augmentations.transforms.base import Annotation, TransformArguments, TransformContext
+from service.augmentations.transforms.base import Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.parameters import Scale
 from service.augmentations.transforms.sampling import affine
 
 
 def draw_scale(
-    parameters: Scale, annotation: Annotation, rng: np.random.Generator, context: TransformContext
+    parameters: Scale, segmentation: Segmentation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """What :func:`scale` should do with ``annotation`` ``(H, W)``; None for nothing."""
+    """What :func:`scale` should do with ``segmentation`` ``(H, W)``; None for nothing."""
     factor = round(math.exp(rng.uniform(math.log(parameters.low), math.log(parameters.high))), 4)
     return {"factor": factor} if factor != 1 else None
 
 
-def scale(annotation: Annotation, *, factor: float) -> Annotation:
+def scale(segmentation: Segmentation, *, factor: float) -> Segmentation:
     """``(H, W)`` -> ``(H, W)``, scaled about the centre by ``factor``; borders are filled with the mirrored mask."""
-    return affine(annotation, np.eye(2) / factor)
+    return affine(segmentation, np.eye(2) / factor)

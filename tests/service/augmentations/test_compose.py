@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_store.masks.resize import majority_resize
-from service.augmentations.transforms.base import IGNORE, Annotation, TransformContext
+from service.augmentations.transforms.base import IGNORE, Segmentation, TransformContext
 from service.augmentations.transforms.compose import compose, remake, square
 from service.augmentations.transforms.parameters import TRANSFORM_NAMES, Transforms
 from tests.service.augmentations.scenes import masks_of, scene
@@ -31,21 +31,21 @@ NEVER = Transforms.model_validate({name: {"chance": 0} for name in TRANSFORM_NAM
 )
 def test_any_mask_is_composed(mask: np.ndarray, other: np.ndarray, seed: int, size_px: int, fill: bool) -> None:
     made = compose(
-        Annotation(mask), np.random.default_rng(seed), ALWAYS, [Annotation(other)], size_px=size_px, fill=fill
+        Segmentation(mask), np.random.default_rng(seed), ALWAYS, [Segmentation(other)], size_px=size_px, fill=fill
     )
-    assert made.annotation.labels.shape == (size_px, size_px)
-    assert made.annotation.labels.dtype == np.uint8
+    assert made.segmentation.labels.shape == (size_px, size_px)
+    assert made.segmentation.labels.dtype == np.uint8
     merged = any(step["transform"] == "merge" for step in made.applied)
     labels = set(np.unique(mask)) | (set(np.unique(other)) - {IGNORE} if merged else set())
-    assert set(np.unique(made.annotation.labels)) <= labels
+    assert set(np.unique(made.segmentation.labels)) <= labels
     if fill:
-        assert IGNORE not in made.annotation.labels or (mask == IGNORE).all()
-    again = remake(Annotation(mask), json.loads(json.dumps(made.applied)), [Annotation(other)]).labels
-    assert np.array_equal(again, made.annotation.labels)
+        assert IGNORE not in made.segmentation.labels or (mask == IGNORE).all()
+    again = remake(Segmentation(mask), json.loads(json.dumps(made.applied)), [Segmentation(other)]).labels
+    assert np.array_equal(again, made.segmentation.labels)
     same = compose(
-        Annotation(mask), np.random.default_rng(seed), ALWAYS, [Annotation(other)], size_px=size_px, fill=fill
+        Segmentation(mask), np.random.default_rng(seed), ALWAYS, [Segmentation(other)], size_px=size_px, fill=fill
     )
-    assert np.array_equal(same.annotation.labels, made.annotation.labels)
+    assert np.array_equal(same.segmentation.labels, made.segmentation.labels)
     assert same.applied == made.applied
 
 
@@ -54,10 +54,10 @@ def test_any_mask_is_composed(mask: np.ndarray, other: np.ndarray, seed: int, si
 def test_without_strength_a_square_mask_comes_back(mask: np.ndarray, seed: int) -> None:
     side = min(mask.shape)
     for transforms in (NEVER, None):
-        made = compose(Annotation(mask[:side, :side]), np.random.default_rng(seed), transforms, size_px=side)
+        made = compose(Segmentation(mask[:side, :side]), np.random.default_rng(seed), transforms, size_px=side)
         assert made.applied == ()
-        assert np.array_equal(made.annotation.labels, mask[:side, :side])
-        assert made.annotation.labels is not mask
+        assert np.array_equal(made.segmentation.labels, mask[:side, :side])
+        assert made.segmentation.labels is not mask
 
 
 def test_the_default_transforms_change_most_masks_and_keep_their_classes() -> None:
@@ -65,14 +65,14 @@ def test_the_default_transforms_change_most_masks_and_keep_their_classes() -> No
     for seed in range(100):
         mask = scene(seed)
         made = compose(
-            Annotation(mask),
+            Segmentation(mask),
             np.random.default_rng(seed),
             Transforms.default(),
             size_px=40,
             context=TransformContext(background=frozenset({0})),
         )
-        changed += not np.array_equal(made.annotation.labels, mask)
-        kept += [label in made.annotation.labels for label in np.unique(mask)]
+        changed += not np.array_equal(made.segmentation.labels, mask)
+        kept += [label in made.segmentation.labels for label in np.unique(mask)]
     assert changed > 85
     assert np.mean(kept) > 0.9
 
@@ -86,7 +86,7 @@ def test_a_transform_is_applied_by_its_chance_whatever_the_others() -> None:
         rotated = sum(
             any(
                 step["transform"] == "rotate"
-                for step in compose(Annotation(scene(1)), np.random.default_rng(seed), transforms, size_px=40).applied
+                for step in compose(Segmentation(scene(1)), np.random.default_rng(seed), transforms, size_px=40).applied
             )
             for seed in range(400)
         )
@@ -96,19 +96,19 @@ def test_a_transform_is_applied_by_its_chance_whatever_the_others() -> None:
 def test_a_mask_that_is_not_square_is_framed_and_reduced_by_majority() -> None:
     mask = np.zeros((64, 200), dtype=np.uint8)
     mask[10:40, 150:170] = 1
-    made = compose(Annotation(mask), np.random.default_rng(0), None, size_px=32)
+    made = compose(Segmentation(mask), np.random.default_rng(0), None, size_px=32)
     assert [step["transform"] for step in made.applied] == ["crop", "resize"]
     left = made.applied[0]["left"]
     assert left <= 150
     assert left + 64 >= 170
-    assert np.array_equal(made.annotation.labels, majority_resize(mask[:, left : left + 64], 32))
-    assert np.array_equal(square(mask, 32), made.annotation.labels)
+    assert np.array_equal(made.segmentation.labels, majority_resize(mask[:, left : left + 64], 32))
+    assert np.array_equal(square(mask, 32), made.segmentation.labels)
 
 
 def test_work_is_done_at_twice_the_size_at_most() -> None:
     huge = np.kron(scene(2), np.ones((8, 8), dtype=np.uint8))
     made = compose(
-        Annotation(huge),
+        Segmentation(huge),
         np.random.default_rng(1),
         Transforms.model_validate({"shift": {"chance": 1, "max_shift": 0.3}}),
         size_px=16,
@@ -121,19 +121,25 @@ def test_work_is_done_at_twice_the_size_at_most() -> None:
 def test_ignored_pixels_are_filled_before_anything_is_pasted() -> None:
     mask = np.zeros((16, 16), dtype=np.uint8)
     mask[:, 5:9] = IGNORE
-    made = compose(Annotation(mask), np.random.default_rng(0), None, size_px=16, fill=True)
+    made = compose(Segmentation(mask), np.random.default_rng(0), None, size_px=16, fill=True)
     assert made.applied == ({"transform": "fill_ignored"},)
-    assert not made.annotation.labels.any()
-    assert np.array_equal(compose(Annotation(mask), np.random.default_rng(0), None, size_px=16).annotation.labels, mask)
+    assert not made.segmentation.labels.any()
+    assert np.array_equal(
+        compose(Segmentation(mask), np.random.default_rng(0), None, size_px=16).segmentation.labels, mask
+    )
 
 
 def test_a_single_labelled_pixel_fills_all() -> None:
     mask = np.full((80, 100), IGNORE, dtype=np.uint8)
     mask[71, 3] = 4
     for seed in range(10):
-        made = compose(Annotation(mask), np.random.default_rng(seed), ALWAYS, [Annotation(mask)], size_px=8, fill=True)
-        assert (made.annotation.labels == 4).all()
-        assert np.array_equal(remake(Annotation(mask), made.applied, [Annotation(mask)]).labels, made.annotation.labels)
+        made = compose(
+            Segmentation(mask), np.random.default_rng(seed), ALWAYS, [Segmentation(mask)], size_px=8, fill=True
+        )
+        assert (made.segmentation.labels == 4).all()
+        assert np.array_equal(
+            remake(Segmentation(mask), made.applied, [Segmentation(mask)]).labels, made.segmentation.labels
+        )
 
 
 def test_other_masks_are_read_only_for_a_merge() -> None:
@@ -141,15 +147,15 @@ def test_other_masks_are_read_only_for_a_merge() -> None:
         def __len__(self) -> int:
             return 1
 
-        def __getitem__(self, place: int) -> Annotation:
+        def __getitem__(self, place: int) -> Segmentation:
             raise AssertionError("read")
 
-    compose(Annotation(scene(1)), np.random.default_rng(0), NEVER, Untouchable(), size_px=40)  # type: ignore[arg-type]
+    compose(Segmentation(scene(1)), np.random.default_rng(0), NEVER, Untouchable(), size_px=40)  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="read"):
-        compose(Annotation(scene(1)), np.random.default_rng(0), ALWAYS, Untouchable(), size_px=40)  # type: ignore[arg-type]
+        compose(Segmentation(scene(1)), np.random.default_rng(0), ALWAYS, Untouchable(), size_px=40)  # type: ignore[arg-type]
 
 
 def test_an_array_that_is_not_a_mask_is_refused() -> None:
     for bad in (np.zeros((4, 4)), np.zeros((4, 4, 3), dtype=np.uint8), np.zeros((0, 4), dtype=np.uint8)):
         with pytest.raises(ValueError, match="uint8"):
-            compose(Annotation(bad), np.random.default_rng(0), None, size_px=8)
+            compose(Segmentation(bad), np.random.default_rng(0), None, size_px=8)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from model_store.masks.instance_resize import majority_instances
 from model_store.masks.resize import majority_resize
-from service.augmentations.transforms.base import IGNORE, Annotation, TransformContext
+from service.augmentations.transforms.base import IGNORE, Segmentation, TransformContext
 from service.augmentations.transforms.clone import clone
 from service.augmentations.transforms.compose import compose, remake
 from service.augmentations.transforms.drop import drop
@@ -33,25 +33,25 @@ ALWAYS = Transforms.model_validate(
 BEFORE = json.loads((Path(__file__).parent / "masks_without_instances.json").read_text())
 
 
-def touching() -> Annotation:
+def touching() -> Segmentation:
     """Two objects of class 1 that share a side, instances 4 and 9, on a background of 20 x 20 pixels."""
     labels, instances = np.zeros((20, 20), dtype=np.uint8), np.zeros((20, 20), dtype=np.int32)
     labels[5:9, 4:12] = 1
     instances[5:9, 4:8], instances[5:9, 8:12] = 4, 9
-    return Annotation(labels, instances)
+    return Segmentation(labels, instances)
 
 
-def numbered(labels: np.ndarray, seed: int) -> Annotation:
+def numbered(labels: np.ndarray, seed: int) -> Segmentation:
     """Some of the pixels of each class 1 and up in up to three instances of their own."""
     part = np.random.default_rng(seed).integers(0, 4, labels.shape)
     known = (part > 0) & (labels > 0) & (labels != IGNORE)
-    return Annotation(labels, np.where(known, 3 * labels.astype(np.int32) + part, 0).astype(np.int32))
+    return Segmentation(labels, np.where(known, 3 * labels.astype(np.int32) + part, 0).astype(np.int32))
 
 
-def numbers(annotation: Annotation) -> dict[int, int]:
+def numbers(segmentation: Segmentation) -> dict[int, int]:
     """The pixels of each instance."""
-    assert annotation.instances is not None
-    found, counts = np.unique(annotation.instances, return_counts=True)
+    assert segmentation.instances is not None
+    found, counts = np.unique(segmentation.instances, return_counts=True)
     return {int(one): int(count) for one, count in zip(found, counts, strict=True) if one}
 
 
@@ -60,18 +60,18 @@ def test_masks_without_instances_are_what_they_were(seed: int) -> None:
     mask, other = scene(seed, 40 + seed, 64), scene(seed + 100, 50, 50)
     mask[:3, :5] = IGNORE
     made = compose(
-        Annotation(mask),
+        Segmentation(mask),
         np.random.default_rng(seed),
         ALWAYS if seed % 2 else Transforms.default(),
-        [Annotation(other)],
+        [Segmentation(other)],
         size_px=(16, 32, 48)[seed % 3],
         context=GROUND,
         fill=seed % 4 < 2,
     )
-    assert made.annotation.instances is None
+    assert made.segmentation.instances is None
     applied = json.dumps(made.applied, sort_keys=True).encode()
     assert hashlib.sha256(applied).hexdigest()[:24] == BEFORE[str(seed)]["applied"]
-    assert hashlib.sha256(made.annotation.labels.tobytes()).hexdigest()[:24] == BEFORE[str(seed)]["labels"]
+    assert hashlib.sha256(made.segmentation.labels.tobytes()).hexdigest()[:24] == BEFORE[str(seed)]["labels"]
 
 
 @settings(deadline=None, max_examples=80)
@@ -87,7 +87,7 @@ def test_an_instance_lies_in_one_class_and_is_made_again(
 ) -> None:
     real, others = numbered(mask, seed), [numbered(other, seed + 1)]
     made = compose(real, np.random.default_rng(seed), ALWAYS, others, size_px=size_px, context=GROUND, fill=fill)
-    labels, instances = made.annotation.labels, made.annotation.instances
+    labels, instances = made.segmentation.labels, made.segmentation.instances
     assert instances is not None
     assert instances.dtype == np.int32
     assert instances.shape == labels.shape
@@ -104,13 +104,13 @@ def test_only_one_of_two_touching_objects_is_dropped_and_the_other_does_not_grow
     out = drop(touching(), at=[[5, 4]])
     assert numbers(out) == {9: 16}
     assert (out.labels == 1).sum() == 16
-    alone = drop(Annotation(touching().labels), at=[[5, 4]])
+    alone = drop(Segmentation(touching().labels), at=[[5, 4]])
     assert not alone.labels.any()  # as one region, both go
 
 
 def test_where_all_is_instances_the_nearest_fills_the_hole() -> None:
     instances = np.repeat(np.array([1, 2, 3], dtype=np.int32), 2)[None]
-    out = drop(Annotation(np.ones((1, 6), dtype=np.uint8), instances), at=[[0, 2]])
+    out = drop(Segmentation(np.ones((1, 6), dtype=np.uint8), instances), at=[[0, 2]])
     assert out.instances is not None
     assert out.instances.tolist() == [[1, 1, 1, 3, 3, 3]]
 
@@ -129,14 +129,14 @@ def test_a_clone_is_a_new_instance() -> None:
 
 
 def test_what_is_merged_in_is_renumbered() -> None:
-    empty = Annotation(np.zeros((20, 20), dtype=np.uint8), np.zeros((20, 20), dtype=np.int32))
+    empty = Segmentation(np.zeros((20, 20), dtype=np.uint8), np.zeros((20, 20), dtype=np.int32))
     window = {"top": 0, "left": 0, "side": 20}
     arguments = {"other": 0, "window": window, "filled": False, "objects": [[5, 8, 0, 0], [5, 4, 0, 0]]}
     out = merge(empty, [touching()], **arguments)
     assert out.instances is not None
     assert (out.instances[5:9, 8:12] == 1).all()
     assert (out.instances[5:9, 4:8] == 2).all()
-    assert merge(Annotation(empty.labels), [touching()], **arguments).instances is None
+    assert merge(Segmentation(empty.labels), [touching()], **arguments).instances is None
 
 
 def test_labels_and_instances_move_together() -> None:
@@ -155,7 +155,7 @@ def test_a_mirror_image_is_a_new_instance_unless_it_touches() -> None:
     labels, instances = np.zeros((1, 12), dtype=np.uint8), np.zeros((1, 12), dtype=np.int32)
     labels[0, 0:2], instances[0, 0:2] = 1, 7
     labels[0, 4], instances[0, 4] = 1, 8
-    out = shift(Annotation(labels, instances), down_px=0, across_px=6)
+    out = shift(Segmentation(labels, instances), down_px=0, across_px=6)
     assert out.instances is not None
     # the object at the border is one with its mirror image; the other's is another object
     assert out.instances.tolist() == [[0, 9, 0, 0, 7, 7, 7, 7, 0, 0, 8, 0]]
@@ -165,10 +165,10 @@ def test_a_part_cut_off_by_resampling_stays_with_its_instance() -> None:
     labels, instances = np.zeros((9, 9), dtype=np.uint8), np.zeros((9, 9), dtype=np.int32)
     labels[4, 1:8] = labels[2:7, 1] = labels[2:7, 7] = 1  # two ends, joined by a line of one pixel
     instances[labels == 1] = 5
-    small = scale(Annotation(labels, instances), factor=0.5)
+    small = scale(Segmentation(labels, instances), factor=0.5)
     assert small.instances is not None
     assert set(numbers(small)) >= {5}
-    one = resize(Annotation(labels, instances), size_px=3)
+    one = resize(Segmentation(labels, instances), size_px=3)
     assert one.instances is not None
     assert np.array_equal(one.instances > 0, one.labels == 1)
     assert set(numbers(one)) <= {5}
@@ -214,4 +214,4 @@ def test_a_filled_border_belongs_to_the_nearest_instance() -> None:
 
 def test_an_instance_map_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(4, 4\): not \(4, 5\)"):
-        Annotation(np.zeros((4, 4), dtype=np.uint8), np.zeros((4, 5), dtype=np.int32))
+        Segmentation(np.zeros((4, 4), dtype=np.uint8), np.zeros((4, 5), dtype=np.int32))

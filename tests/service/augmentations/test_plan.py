@@ -19,7 +19,7 @@ from service.augmentations.plan_report import report
 from service.augmentations.pool import ArrayPool, histogram
 from service.augmentations.request import AugmentationRequest
 from service.augmentations.set_counts import SetCounts
-from service.augmentations.transforms.base import Annotation
+from service.augmentations.transforms.base import Segmentation
 from service.augmentations.transforms.compose import remake
 from service.errors import InvalidRequest
 from tests.service.augmentations.scenes import (
@@ -88,9 +88,9 @@ def test_entries_hold_what_the_model_needs() -> None:
         assert wanted.prompt is None
         assert wanted.classes is None
         assert Wanted.from_json(json.loads(json.dumps(wanted.to_json()))) == wanted
-        assert np.array_equal(plan.compose(wanted).annotation.labels, labels)
-        others = [] if wanted.partner is None else [Annotation(SCENES[wanted.partner])]
-        assert np.array_equal(remake(Annotation(SCENES[wanted.item]), entry.applied, others).labels, labels)
+        assert np.array_equal(plan.compose(wanted).segmentation.labels, labels)
+        others = [] if wanted.partner is None else [Segmentation(SCENES[wanted.partner])]
+        assert np.array_equal(remake(Segmentation(SCENES[wanted.item]), entry.applied, others).labels, labels)
         assert np.array_equal(entry.shares, histogram(labels, 4))
         assert wanted.requested == tuple(
             word for word, share in zip(WORDS, entry.shares, strict=True) if share >= 0.005
@@ -291,9 +291,9 @@ def test_masks_are_read_one_by_one() -> None:
     class Counting(ArrayPool):
         reads = 0
 
-        def annotation(self, item: int) -> Annotation:
+        def segmentation(self, item: int) -> Segmentation:
             Counting.reads += 1
-            return super().annotation(item)
+            return super().segmentation(item)
 
     request = AugmentationRequest.model_validate(
         {"dataset": "d", "model": "m", "count": 10**6, "balance": "even", "seed": 1}

@@ -21,7 +21,7 @@ from service.augmentations.transforms import merge as merges
 from service.augmentations.transforms import rotate as rotations
 from service.augmentations.transforms import scale as scales
 from service.augmentations.transforms import shift as shifts
-from service.augmentations.transforms.base import IGNORE, Annotation, TransformArguments, TransformContext
+from service.augmentations.transforms.base import IGNORE, Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.crop import frame
 from service.augmentations.transforms.parameters import (
     ELASTIC_CELLS,
@@ -40,11 +40,11 @@ from service.augmentations.transforms.parameters import (
 from tests.service.augmentations.scenes import masks_of, scene
 
 
-def of_labels(function: Callable[..., Annotation]) -> Callable[..., np.ndarray]:
+def of_labels(function: Callable[..., Segmentation]) -> Callable[..., np.ndarray]:
     """A transform of a mask without instances."""
 
     def transform(labels: np.ndarray, *others: Any, **arguments: Any) -> np.ndarray:
-        return function(Annotation(labels), *others, **arguments).labels
+        return function(Segmentation(labels), *others, **arguments).labels
 
     return transform
 
@@ -58,7 +58,7 @@ remake = of_labels(compose.remake)
 def draw(
     parameters: TransformParameters, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    return compose.draw(parameters, Annotation(labels), rng, context)
+    return compose.draw(parameters, Segmentation(labels), rng, context)
 
 
 STRONG: dict[str, TransformParameters] = {
@@ -96,7 +96,7 @@ def test_no_label_is_invented_and_the_result_is_repeatable(
     mask: np.ndarray, other: np.ndarray, seed: int, name: str, with_background: bool
 ) -> None:
     context = TransformContext(
-        background=frozenset({0}) if with_background else frozenset(), others=(Annotation(other),)
+        background=frozenset({0}) if with_background else frozenset(), others=(Segmentation(other),)
     )
     before = mask.copy()
     drawn = draw(STRONG[name], mask, np.random.default_rng(seed), context)
@@ -120,7 +120,7 @@ def test_no_label_is_invented_and_the_result_is_repeatable(
 @settings(deadline=None, max_examples=40)
 @given(few, seeds, st.sampled_from(NONE))
 def test_no_strength_is_no_change(mask: np.ndarray, seed: int, parameters: TransformParameters) -> None:
-    assert draw(parameters, mask, np.random.default_rng(seed), TransformContext(others=(Annotation(mask),))) is None
+    assert draw(parameters, mask, np.random.default_rng(seed), TransformContext(others=(Segmentation(mask),))) is None
 
 
 @settings(deadline=None, max_examples=40)
@@ -296,18 +296,18 @@ def test_objects_of_another_mask_keep_their_place_where_it_suits_them() -> None:
         Merge(max_objects=1),
         sea,
         np.random.default_rng(1),
-        TransformContext(background=frozenset({2}), others=(Annotation(harbour),)),
+        TransformContext(background=frozenset({2}), others=(Segmentation(harbour),)),
     )
     assert drawn is not None
     assert drawn["objects"] == [[10, 4, 0, 0]]
-    assert np.array_equal(merge(sea, (Annotation(harbour),), **drawn), harbour)
+    assert np.array_equal(merge(sea, (Segmentation(harbour),), **drawn), harbour)
     desert = np.full((30, 30), 7, dtype=np.uint8)
     assert (
         draw(
             Merge(max_objects=1),
             desert,
             np.random.default_rng(1),
-            TransformContext(background=frozenset({2, 7}), others=(Annotation(harbour),)),
+            TransformContext(background=frozenset({2, 7}), others=(Segmentation(harbour),)),
         )
         is None
     )
