@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model_store.canvas.windows import Windows
 from model_store.card import GuidanceTarget, ModelCard
 from model_store.masks.decode import Twin
 
@@ -116,8 +117,9 @@ class System(Protocol):
         x ``(B, C, h, w)`` float32, t ``(B,)`` int64.
         """
 
-    def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
+    def decode(self, x0: Tensor, size_px: int, windows: Windows | None = None) -> list[Twin]:
         """x_0 ``(B, C, h, w)`` -> twins of ``size_px``, one of the card's sizes (ValueError for any other).
 
-        A system that is given its masks leaves ``Twin.mask`` at None.
+        Of a canvas, ``windows`` are those it was drawn by, and ``size_px`` is the side of a window in the twin. A
+        system that is given its masks leaves ``Twin.mask`` at None.
         """

@@ -184,6 +184,12 @@ class Settings(HttpLimits, BaseSettings):
     max_prompt_chars: int = Field(2000, ge=1, le=100_000, description="Longest prompt in characters, 1-100000.")
     max_masks: int = Field(1000, ge=1, le=10_000, description="Maximum number of masks in one job, 1-10000.")
     max_mask_px: int = Field(4096, ge=8, le=8192, description="Longest side of a mask in a request, in pixels, 8-8192.")
+    max_canvas_px: int = Field(
+        2**22,
+        ge=64,
+        le=2**28,
+        description="Largest twin of a request with fit canvas or stretch, in pixels, 64-268435456.",
+    )
     max_wait_s: float = Field(
         60.0, ge=0, le=3600, description="Maximum time that an answer is held for 'Prefer: wait', in seconds, 0-3600."
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model_store.canvas.windows import Windows
 from model_store.card import ModelCard
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.network import CoSimGenNetwork
@@ -103,8 +104,11 @@ class CoSimGenSystem:
             output: Tensor = self.network.unet(x, condition["class"].to(self.dtype), times.to(self.dtype))
             return output.float()
 
-    def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
-        """Super-resolves and decodes each pair on its own. Raises ValueError for a size that the card does not list."""
+    def decode(self, x0: Tensor, size_px: int, windows: Windows | None = None) -> list[Twin]:
+        """Super-resolves and decodes each pair on its own. Raises ValueError for a size that the card does not list.
+
+        A canvas is one pair: the super-resolution is of convolutions alone, and knows no side.
+        """
         if size_px not in self.card.sizes_px:
             raise ValueError(f"{self.card.id} makes sizes {list(self.card.sizes_px)}, not {size_px}")
         times = (size_px // self.card.generation_size_px).bit_length() - 1

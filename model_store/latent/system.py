@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
@@ -13,6 +14,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from model_store.canvas.windows import Windows
 from model_store.card import ModelCard
 from model_store.interface import (
     Condition,
@@ -128,12 +130,27 @@ class LatentSystem(ABC):
             residuals = control_residuals(self.control, z, t, text, hint)
             return denoise(self.unet, z, t, text, residuals).float()
 
-    def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
+    def decode(self, x0: Tensor, size_px: int, windows: Windows | None = None) -> list[Twin]:
         """Images of the latents, without masks. Raises ValueError for a size that the card does not list."""
         if size_px not in self.card.sizes_px:
             raise ValueError(f"{self.card.id} makes sizes {list(self.card.sizes_px)}, not {size_px}")
         with torch.no_grad():
-            return [Twin(to_pixels(decode_latents(self.autoencoder, z))[0]) for z in x0.float().chunk(len(x0))]
+            return [Twin(to_pixels(self._image(z, windows))[0]) for z in x0.float().chunk(len(x0))]
+
+    def _image(self, z: Tensor, windows: Windows | None) -> Tensor:
+        """The image ``(1, 3, H, W)`` of one latent.
+
+        A canvas is decoded window by window, and the images are averaged by smooth weights: the decoder's norms then
+        see what they saw in training, and its memory does not grow with the canvas. One window gives the plain image.
+        """
+        if windows is None:
+            return decode_latents(self.autoencoder, z)
+        fine = replace(windows, weights="smooth").scaled(self.card.generation_size_px // windows.side)
+        image = torch.zeros((1, 3, fine.height, fine.width), device=z.device)
+        for number in range(len(windows)):
+            part = decode_latents(self.autoencoder, z[:, :, *windows.place(number)].contiguous())
+            image[:, :, *fine.place(number)] += torch.from_numpy(fine.weight(number)).to(z.device) * part
+        return image
 
     def check_mask(self, request: ConditionRequest) -> None:
         """Raises ValueError for a mask of another size, or with an index that is no class of the card."""

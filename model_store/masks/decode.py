@@ -17,6 +17,9 @@ from torch import Tensor
 
 from model_store.card import IGNORE_INDEX
 
+_BAND_ROWS = 256
+"""Low-resolution rows that are decoded at once."""
+
 
 @dataclass(frozen=True)
 class Twin:
@@ -92,8 +95,20 @@ def to_pixels(images: Tensor) -> np.ndarray:
 
 
 def decode_pairs(high: Tensor, low: Tensor, colours: Tensor, threshold: float) -> list[Twin]:
-    """One :class:`Twin` for each pair ``(B, 6, H, W)``, given the pairs ``(B, 6, h, w)`` that were enlarged to them."""
-    masks, confidence = decode_masks(high[:, 3:], low[:, 3:], colours, threshold)
+    """One :class:`Twin` for each pair ``(B, 6, H, W)``, given the pairs ``(B, 6, h, w)`` that were enlarged to them.
+
+    A tall one is decoded in bands of rows, as distances to all colours take many times its own memory.
+    """
+    factor, rows = high.shape[-2] // low.shape[-2], low.shape[-2]
+    bands = []
+    for top in range(0, rows, _BAND_ROWS):
+        end = min(rows, top + _BAND_ROWS)
+        # a pixel's class depends on the next low-resolution row, above and below
+        above, below = min(top, 1), min(rows - end, 1)
+        painted = high[:, 3:, (top - above) * factor : (end + below) * factor]
+        decoded = decode_masks(painted, low[:, 3:, top - above : end + below], colours, threshold)
+        bands.append([part[:, above * factor : (above + end - top) * factor] for part in decoded])
+    masks, confidence = (torch.cat(parts, dim=1) for parts in zip(*bands, strict=True))
     images = to_pixels(high[:, :3])
     return [
         Twin(image, mask, sure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
@@ -38,17 +40,20 @@ class PathDiffSystem(LatentSystem):
             return GuidanceInputs(condition, condition)
         null = {
             "text": self.text_tokens("") if without_text else condition["text"],
-            "hint": self._features(null_hint(1, self.card.generation_size_px, self.device))
-            if without_mask
-            else condition["hint"],
+            "hint": self._null_hint if without_mask else condition["hint"],
         }
         return GuidanceInputs(condition, null)
 
     def _hint(self, request: ConditionRequest) -> Tensor:
         if request.mask is None:
-            return self._features(null_hint(1, self.card.generation_size_px, self.device))
+            return self._null_hint
         indices = torch.from_numpy(request.mask.indices.astype("int64")).to(self.device)
         return self._features(mask_hint(indices[None], self.colours))
+
+    @cached_property
+    def _null_hint(self) -> Tensor:
+        """The features of the null mask: one tensor for all samples, and for all windows of a canvas."""
+        return self._features(null_hint(1, self.card.generation_size_px, self.device))
 
     def _features(self, hint: Tensor) -> Tensor:
         with torch.no_grad():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.numbers import FiniteFloat
+from service.cli.numbers import FiniteFloat, SizeInPixels
 
 if TYPE_CHECKING:
     from service.cli.http_client import ApiClient
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     metavar="FILE_OR_FOLDER",
-    help="The mask that the images follow, a square PNG, or a folder of them. May be repeated; masks are used in turn.",
+    help="The mask that the images follow, a PNG (square without --fit), or a folder of them. May be repeated; masks "
+    "are used in turn.",
 )
 @click.option(
     "--mask-encoding",
@@ -43,7 +44,26 @@ if TYPE_CHECKING:
     help="What the guidance strengthens, if the model has a choice.  [default: the model's]",
 )
 @click.option("--eta", type=FiniteFloat(), help="Noise added at each step, 0 to 1.  [default: the model's]")
-@click.option("--size", type=int, help="Side length of image and mask in pixels.  [default: the model's]")
+@click.option(
+    "--size",
+    type=SizeInPixels(),
+    help="Side length of image and mask in pixels, or WIDTHxHEIGHT with --fit.  [default: the model's]",
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["stretch", "crop", "canvas"]),
+    help="What to do with masks and sizes that are not square: stretch the model's square; crop the centre square; or "
+    "draw a canvas as large as the mask, by overlapping windows.",
+)
+@click.option("--overlap", type=click.IntRange(min=0), metavar="PX", help="Of a canvas's windows.  [default: half]")
+@click.option(
+    "--window", type=click.IntRange(min=1), metavar="PX", help="Side of a canvas's windows.  [default: the model's]"
+)
+@click.option(
+    "--window-weights",
+    type=click.Choice(["smooth", "uniform"]),
+    help="How overlapping windows are averaged.  [default: smooth]",
+)
 @click.option(
     "--priority",
     type=click.Choice(["normal", "interactive"]),
@@ -66,6 +86,9 @@ def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **options: 
     Start a server on this machine with 'twinset up'. The API key of a remote server is read from TWINSET_API_KEY.
     """
     request = {key: value for key, value in options.items() if value is not None}
+    windows = {"overlap": "overlap_px", "window": "window_px", "window_weights": "weights"}
+    if canvas := {windows[name]: request.pop(name) for name in list(request) if name in windows}:
+        request["canvas"] = canvas
     _check_usage(request, masks)
     if "classes" in request:
         request["classes"] = [word.strip() for word in request["classes"].split(",") if word.strip()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import click
@@ -22,3 +23,17 @@ class FiniteFloat(click.FloatRange):
 
     def _describe_range(self) -> str:
         return "" if self.min is None and self.max is None else super()._describe_range()
+
+
+# generic in click 8.4 and later, and not before
+class SizeInPixels(click.ParamType):  # type: ignore[type-arg]
+    """The side of a square in pixels, or WIDTHxHEIGHT; a number stays one."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Parses the size. Raises a usage error for anything else."""
+        text = str(value).lower()
+        if not re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5})?", text):
+            self.fail(f"{value!r} is no size; give pixels, as 256, or WIDTHxHEIGHT, as 854x480.", param, ctx)
+        return text if "x" in text else int(text)

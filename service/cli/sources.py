@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from service.datasets.writing.skipped import SkippedGroup
 
 READ_FORMATS = (
-    "folders", "coco", "datumaro", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins",
+    "folders", "coco", "datumaro", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins", "medical",
 )  # fmt: skip
 """The formats of ``service.datasets.reading.opening``, repeated so that ``--help`` need not import it."""
 _ARCHIVE_SUFFIXES = (

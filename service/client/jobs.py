@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -57,7 +57,9 @@ def generate(
     guidance_scale: float | None = None,
     guidance_target: Literal["text", "mask", "joint"] | None = None,
     eta: float | None = None,
-    size: int | None = None,
+    size: int | str | None = None,
+    fit: Literal["stretch", "crop", "canvas"] | None = None,
+    canvas: Mapping[str, Any] | None = None,
     mask_encoding: Literal["auto", "index", "binary", "colours"] | None = None,
     pairs: bool | None = None,
     priority: Literal["normal", "interactive"] | None = None,
@@ -78,8 +80,10 @@ def generate(
     ``mask``: a path, PNG bytes, a Pillow image, an array of class indices ``(H, W)``, or a list of these; without
     ``count``, one twin is made for each mask, and with it the masks are used in turn. ``seed``: drawn if left out; the
     same seed and parameters give the same twins. ``steps``, ``guidance_scale``, ``guidance_target``, ``eta``: the
-    sampler's settings, by default those of the card. ``size``: side of image and mask in pixels. ``pairs=True``:
-    refuse a request whose twins would have no masks. ``priority="interactive"``: a small job that goes ahead of others.
+    sampler's settings, by default those of the card. ``size``: side of image and mask in pixels, or "854x480" with a
+    ``fit``. ``fit``: for masks and sizes that are not square: "stretch", "crop" (the centre square), or "canvas" (as
+    large as the mask, by overlapping windows; ``canvas={"overlap_px": 64}`` says how they lie). ``pairs=True``: refuse
+    a request whose twins would have no masks. ``priority="interactive"``: a small job that goes ahead of others.
     ``layout``: how the store holds the files. ``name``: your own name for the job. ``callback_url``: where a signed
     webhook is sent when it ends. ``idempotency_key``: calls with the same key return the same job, so that a restarted
     script finds its job. ``wait``: wait until the job has ended, as :meth:`Job.wait` does, with a bar if ``progress``.
@@ -97,6 +101,8 @@ def generate(
         "guidance_target": guidance_target,
         "eta": eta,
         "size": size,
+        "fit": fit,
+        "canvas": None if canvas is None else dict(canvas),
         "mask_encoding": mask_encoding,
         "pairs": pairs,
         "priority": priority,

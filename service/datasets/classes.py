@@ -28,12 +28,17 @@ class TooManyClasses(ValueError):
 
 
 class DatasetClass(_Frozen):
-    """One class. Object formats leave the pixels of the ``background`` without annotation."""
+    """One class. Object formats leave the pixels of the ``background`` without annotation.
+
+    ``aliases`` are other words for it in requests; ``queryable`` says whether a request may name it, None is open.
+    """
 
     index: int = Field(ge=0, lt=MAX_CLASSES)
     name: str = Field(min_length=1, max_length=120)
     colour: Colour
     background: bool = False
+    aliases: tuple[str, ...] = ()
+    queryable: bool | None = None
 
 
 class ClassList(_Frozen):
@@ -121,6 +126,8 @@ class ClassList(_Frozen):
         """The classes as ``dataset.json`` lists them."""
         return [
             {"index": c.index, "name": c.name, "colour": list(c.colour), "background": c.background}
+            | ({"aliases": list(c.aliases)} if c.aliases else {})
+            | ({} if c.queryable is None else {"queryable": c.queryable})
             for c in self.classes
         ]
 

@@ -48,7 +48,8 @@ class DatasetItem:
     name, which several items may share. ``image`` is an image file's bytes, or its path. ``mask`` is the class indices
     ``(H, W)`` uint8, or the bytes of a PNG with them as its samples (8 bits, one channel). ``instances`` ``(H, W)``
     int32 separates objects of one class: 0 for none; the pixels of any other number have one class. ``source_mask`` is
-    the same for all items that were made from one mask, so that they stay in one split.
+    the same for all items that were made from one mask, so that they stay in one split. ``captions`` has the texts of
+    an image with more than its ``caption``: each a ``text`` with any further members.
     """
 
     name: str
@@ -61,6 +62,7 @@ class DatasetItem:
     source_mask: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     path: str | None = None
+    captions: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def identity(self) -> str:

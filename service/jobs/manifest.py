@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from service.jobs.sizes import size_of
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 
 _OF_A_REPAIR = {"repair", "at", "former_image_sha256", "former_mask_sha256"}
@@ -59,8 +60,9 @@ def described(spec: JobSpec, item: SampleRecord) -> dict[str, Any]:
         "classes": None if spec.classes is None else list(spec.classes),
         "given_mask": None
         if spec.mask is None or number is None
-        else {"number": number, **spec.mask[number].model_dump()},
+        else {"number": number, **spec.mask[number].model_dump(include={"upload", "sha256"})},
         **spec.described(),
+        "size_px": size_of(*spec.sides(item.index)),
         "sampler": spec.sampler.model_dump(),
     }
 

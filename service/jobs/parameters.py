@@ -5,12 +5,13 @@ There is one such model: a job's spec extends it, the API's view of a job embeds
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from model_store.card import GuidanceTarget
 from service.broker.priority import Priority
+from service.jobs.sizes import CanvasParameters, Fit, Size
 from service.kit.frozen import _Frozen
 from service.kit.seeds import SEED_MAX
 from service.masks.types import MaskEncoding, MaskReference
@@ -21,8 +22,8 @@ bytes of images and masks are the same."""
 MAX_COUNT = 10**8
 
 
-class SamplingParameters(_Frozen):
-    """How samples are drawn, whatever they show."""
+class _Sampling(_Frozen):
+    """How samples are drawn, whatever they show and whatever their size."""
 
     steps: int = Field(ge=1)
     guidance_scale: float
@@ -30,17 +31,25 @@ class SamplingParameters(_Frozen):
         None, description="what guidance strengthens; null where the model has no choice"
     )
     eta: float = Field(ge=0.0, le=1.0)
-    size: int = Field(ge=1, description="side of image and mask in pixels")
 
-    def described(self) -> dict[str, int | float | str | None]:
-        """The sampling parameters as manifests, exports and plans list them."""
+    def _described(self, size: int | str | None) -> dict[str, Any]:
         return {
             "steps": self.steps,
             "guidance_scale": self.guidance_scale,
             "guidance_target": self.guidance_target,
             "eta": self.eta,
-            "size_px": self.size,
+            "size_px": size,
         }
+
+
+class SamplingParameters(_Sampling):
+    """How samples of one square size are drawn."""
+
+    size: int = Field(ge=1, description="side of image and mask in pixels")
+
+    def described(self) -> dict[str, Any]:
+        """The sampling parameters as manifests, exports and plans list them."""
+        return self._described(self.size)
 
 
 class _Samples(_Frozen):
@@ -57,7 +66,7 @@ class _Samples(_Frozen):
     seed: int = Field(ge=0, le=SEED_MAX, description="as given, or as drawn")
 
 
-class GenerationParameters(SamplingParameters, _Samples):  # pydantic lists the fields of the last base first
+class GenerationParameters(_Sampling, _Samples):  # pydantic lists the fields of the last base first
     """What a job is made with, everything filled in.
 
     Sent again as a request, it gives the same twins. (Of a retry, sent with a ``count`` past its last index, these and
@@ -66,7 +75,20 @@ class GenerationParameters(SamplingParameters, _Samples):  # pydantic lists the 
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
+    size: Size | None = Field(
+        description="side of image and mask in pixels, or WIDTHxHEIGHT; null: each twin is as large as its mask"
+    )
+    fit: Fit | None = Field(
+        None, description="how masks and sizes that are not the model's squares are fitted; null: there are none"
+    )
+    canvas: CanvasParameters | None = Field(None, description="the windows of a canvas; null with any other fit")
     priority: Priority = Field("normal", description="interactive jobs are made first; the twins are the same")
     layout: Layout = Field(
         "objects", description="objects are stored one by one, shards a chunk in a tar; the bytes are the same"
     )
+
+    def described(self) -> dict[str, Any]:
+        """The sampling parameters as manifests, exports and plans list them."""
+        fitted = {} if self.fit is None else {"fit": self.fit}
+        windows = {} if self.canvas is None else {"canvas": self.canvas.model_dump()}
+        return self._described(self.size) | fitted | windows

@@ -16,9 +16,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from model_store.canvas.window_weights import WindowWeights
 from model_store.card import GuidanceTarget
 from service.broker.priority import Priority
 from service.jobs.parameters import Layout
+from service.jobs.sizes import RECTANGLE_PATTERN, Fit
 from service.kit.seeds import SEED_MAX
 from service.masks.types import MaskEncoding
 from service.webhooks.field import callback_member
@@ -59,6 +61,14 @@ EXAMPLES: list[JsonValue] = [
     {"model": "siamese-polyps", "mask": {"png": EXAMPLE_MASK_PNG}, "mask_encoding": "binary"},
     {"model": "siamese-polyps", "mask": [{"upload": EXAMPLE_UPLOAD}], "count": 16, "pairs": True},
     {
+        "model": "siamese-polyps",
+        "mask": [{"upload": EXAMPLE_UPLOAD}],
+        "size": "640x384",
+        "fit": "canvas",
+        "canvas": {"overlap_px": 32},
+    },
+    {"model": "cosimgen-dubai", "classes": ["water"], "count": 2, "size": "854x480", "fit": "canvas"},
+    {
         "model": "pathdiff-glands",
         "prompt": "moderately differentiated adenocarcinoma",
         "mask": [{"upload": EXAMPLE_UPLOAD}, {"png": EXAMPLE_MASK_PNG}],
@@ -89,6 +99,34 @@ MaskMember = Annotated[
 ]
 
 
+class CanvasRequest(BaseModel):
+    """The windows of a canvas."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    window_px: int | None = Field(
+        None,
+        json_schema_extra={"minimum": 1},
+        description="Side of a window in the twin, one of the card's sizes; its default if absent.",
+    )
+    overlap_px: int | None = Field(
+        None,
+        json_schema_extra={"minimum": 0},
+        description="Pixels by which neighbouring windows overlap at least, up to three quarters of a window; half a "
+        "window if absent. More costs more and hides windows better.",
+    )
+    weights: WindowWeights = Field(
+        "smooth",
+        description="smooth: a window counts most in its middle, and almost nothing at its border. uniform: the same "
+        "everywhere.",
+    )
+
+    @field_validator("window_px", "overlap_px", mode="before")
+    @classmethod
+    def _whole_numbers(cls, value: object) -> object:
+        return _whole(value)
+
+
 class GenerateRequest(BaseModel):
     """A request for ``count`` twins of a model, by prompt, by classes or by masks."""
 
@@ -112,9 +150,9 @@ class GenerateRequest(BaseModel):
     )
     mask: MaskMember | None = Field(
         None,
-        description="The mask that the images follow, a square PNG: in base64, or by the id that POST /uploads "
-        "answered. Or a list of them: sample i follows mask i modulo their number. Resized to the job's size by the "
-        "class that covers most of a pixel.",
+        description="The mask that the images follow, a PNG, square unless fit is given: in base64, or by the id that "
+        "POST /uploads answered. Or a list of them: sample i follows mask i modulo their number. Resized to the job's "
+        "size by the class that covers most of a pixel.",
     )
     mask_encoding: MaskEncoding = Field(
         "auto",
@@ -152,9 +190,27 @@ class GenerateRequest(BaseModel):
         json_schema_extra={"minimum": 0, "maximum": 1},
         description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).",
     )
-    size: int | None = Field(
-        None, json_schema_extra={"minimum": 1}, description="Side of image and mask in pixels, one of the card's sizes."
+    size: int | str | None = Field(
+        None,
+        union_mode="left_to_right",
+        json_schema_extra={
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": RECTANGLE_PATTERN},
+                {"type": "null"},
+            ]
+        },
+        description="Side of image and mask in pixels, one of the card's sizes; or, with fit stretch or canvas, any "
+        "size, also WIDTHxHEIGHT. If absent: the card's default, or with these fits the size of each mask.",
     )
+    fit: Fit | None = Field(
+        None,
+        description="How masks and sizes that are not the model's squares are fitted. stretch: drawn as a square, and "
+        "given back at the size of the mask. crop: the centre square of each mask. canvas: drawn as large as the mask, "
+        "at the model's own scale, by overlapping windows whose predictions are averaged at every step. If absent, "
+        "only squares are taken.",
+    )
+    canvas: CanvasRequest | None = Field(None, description="The windows of a canvas; only with fit canvas.")
     priority: Priority = Field(
         "normal",
         description="interactive, if a user waits for the twins: the job's chunks are claimed before those of normal "
@@ -196,8 +252,15 @@ class GenerateRequest(BaseModel):
     @field_validator("count", "seed", "steps", "size", mode="before")
     @classmethod
     def _whole_numbers(cls, value: object) -> object:
-        # In JSON Schema 8.0 is an integer, and some languages write every number like that.
-        return int(value) if isinstance(value, float) and value.is_integer() else value
+        return _whole(value)
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _is_a_size(cls, value: object) -> object:
+        # One fault, and not one for each type that it might have had.
+        if value is not None and (isinstance(value, bool) or not isinstance(_whole(value), int | str)):
+            raise PydanticCustomError("size", "give the side of a square in pixels, or WIDTHxHEIGHT as 854x480")
+        return value
 
     @field_validator("count", mode="after")
     @classmethod
@@ -206,3 +269,8 @@ class GenerateRequest(BaseModel):
         if count is None and info.data.get("mask", "wrong in itself") is None:
             raise PydanticKnownError("missing")
         return count
+
+
+def _whole(value: object) -> object:
+    """A whole number as an integer: in JSON Schema 8.0 is one, and some languages write every number like that."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from model_store.card import InputName, SamplerConvention
 from service.jobs.parameters import GenerationParameters
+from service.jobs.sizes import sides_of
 from service.kit.frozen import SHA256_PATTERN, _Frozen
 from service.kit.ids import JOB_ID_PATTERN
 from service.kit.seeds import SEED_MAX
@@ -43,10 +44,11 @@ def runs_of(indices: Iterable[int]) -> tuple[Run, ...]:
 class JobSpec(GenerationParameters):
     """An accepted request, with everything decided. On one kind of machine, the same spec always gives the same bytes.
 
-    Formats: 3, and 2 for jobs whose given masks have keys without an attempt.
+    Formats: 4 for jobs whose twins are not the model's squares, which older workers cannot make; 3 for others; and 2
+    for jobs whose given masks have keys without an attempt.
     """
 
-    format: Literal[2, 3] = 3
+    format: Literal[2, 3, 4] = 3
     job: str = Field(pattern=JOB_ID_PATTERN)
     tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN)
     name: str | None = Field(None, description="the requester's own words for the job")
@@ -74,6 +76,10 @@ class JobSpec(GenerationParameters):
             raise ValueError("a spec has at least one of prompt, classes and mask")
         if "classes" in self.inputs and len(self.inputs) > 1:
             raise ValueError(f"a spec has {' and '.join(self.inputs)}; classes go alone")
+        if (self.fit == "canvas") != (self.canvas is not None):
+            raise ValueError(f"a canvas has windows, and nothing else has: fit is {self.fit}")
+        if self.size is None and not (self.mask and all(given.width and given.height for given in self.mask)):
+            raise ValueError("a spec without a size has masks that tell theirs")
         if any(first > last for first, last in self.only or ()) or any(
             a[1] >= b[0] for a, b in pairwise(self.only or ())
         ):
@@ -96,6 +102,18 @@ class JobSpec(GenerationParameters):
         """The inputs that the request gave, by the card's names."""
         given: dict[InputName, object] = {"prompt": self.prompt, "classes": self.classes, "mask": self.mask}
         return tuple(name for name, value in given.items() if value is not None)
+
+    def sides(self, index: int) -> tuple[int, int]:
+        """(width, height) in pixels of twin ``index``."""
+        if self.size is not None:
+            return sides_of(self.size)
+        number = self.mask_number(index)
+        assert self.mask is not None
+        assert number is not None
+        given = self.mask[number]
+        assert given.width is not None
+        assert given.height is not None
+        return given.width, given.height
 
     def mask_number(self, index: int) -> int | None:
         """The number of the given mask that sample ``index`` follows; None if no masks were given."""

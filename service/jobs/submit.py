@@ -117,8 +117,10 @@ class JobSubmitter:
             raise CardError(
                 f"the card of {card.id} names no {WEIGHTS_FILE}, so the model cannot be used; register it again"
             )
+        fitted = checked.parameters.fit in ("stretch", "canvas")
         spec = JobSpec(
             **dict(checked.parameters),
+            format=4 if fitted else 3,
             job=reservation.id,
             tenant=tenant,
             name=checked.name,

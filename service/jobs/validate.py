@@ -12,15 +12,17 @@ from model_store.card import ModelCard, join_words
 from service.broker.priority import Priority
 from service.jobs.parameters import GenerationParameters, Layout
 from service.jobs.request import NAME_MAX_CHARS, GenerateRequest
+from service.jobs.validate_fit import check_fit
 from service.jobs.validate_inputs import (
     check_classes,
     check_inputs,
     check_prompt,
     given_inputs,
 )
-from service.jobs.validate_sampling import check_sampling
+from service.jobs.validate_sampling import check_steering
 from service.kit.seeds import SEED_MAX, new_job_seed
 from service.kit.validation import UNPRINTABLE, Faults, unprintable
+from service.masks.fitting import MaskFit
 from service.masks.reader import MaskReader, ReadMask
 from service.settings import Settings
 from service.store.opening import can_sign_links
@@ -54,14 +56,16 @@ def admit(
     check_inputs(given, card, faults)
     prompt = check_prompt(request, card, settings, faults)
     classes = check_classes(request, card, faults)
-    size = request.size if request.size in card.sizes_px else card.default_size_px
-    masks = _masks(request, card, size, reader, faults, tenant)
+    faults_of_size = Faults()
+    fitted = check_fit(request, given, card, settings, faults_of_size)
+    masks = _masks(request, card, fitted.masks, reader, faults, tenant)
     # Masks without a count make one twin each; without both, the faults of the masks say why.
     count = request.count if request.count is not None else len(masks or ())
 
     if request.count is not None or masks:
         check_count(count, request.priority, settings, faults)
-    sampling = check_sampling(request, card, settings.max_steps, faults)
+    sampling = check_steering(request, card, settings.max_steps, faults)
+    faults.extend(faults_of_size)
     if request.seed is not None:
         faults.outside("seed", request.seed, 0, SEED_MAX, "leave it out to have one drawn")
     _check_pairs(request, given, card, faults)
@@ -71,7 +75,10 @@ def admit(
 
     faults.raise_if_any()
     parameters = GenerationParameters(
-        **dict(sampling),
+        **sampling,
+        size=fitted.size,
+        fit=fitted.fit,
+        canvas=fitted.canvas,
         model=card.id,
         prompt=prompt,
         classes=classes,
@@ -95,7 +102,7 @@ def check_count(count: int, priority: Priority, settings: Settings, faults: Faul
 
 
 def _masks(
-    request: GenerateRequest, card: ModelCard, size_px: int, reader: MaskReader, faults: Faults, tenant: str
+    request: GenerateRequest, card: ModelCard, fit: MaskFit, reader: MaskReader, faults: Faults, tenant: str
 ) -> tuple[ReadMask, ...] | None:
     if request.mask is None:
         if "mask_encoding" in request.model_fields_set:
@@ -109,7 +116,7 @@ def _masks(
         has = f"black and white are the classes of models that have two, and {card.id} has {len(card.classes)}"
         faults.add("mask_encoding", "binary", f"{has}; give index or colours")
         return None
-    return reader.read(request.mask, card, request.mask_encoding, size_px, faults, tenant=tenant)
+    return reader.read(request.mask, card, request.mask_encoding, fit, faults, tenant=tenant)
 
 
 def _check_pairs(request: GenerateRequest, given: Sequence[str], card: ModelCard, faults: Faults) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from model_store.card import GuidanceTarget, ModelCard
 from service.jobs.parameters import SamplingParameters
@@ -20,15 +20,30 @@ class SamplingRequest(Protocol):
     def guidance_target(self) -> GuidanceTarget | None: ...
     @property
     def eta(self) -> float | None: ...
+
+
+class SquareRequest(SamplingRequest, Protocol):
+    """One with the side of its squares, too."""
+
     @property
     def size(self) -> int | None: ...
 
 
-def check_sampling(request: SamplingRequest, card: ModelCard, max_steps: int, faults: Faults) -> SamplingParameters:
+def check_sampling(request: SquareRequest, card: ModelCard, max_steps: int, faults: Faults) -> SamplingParameters:
     """The requested sampling parameters, with the card's defaults filled in. ``max_steps`` is the service's own limit.
 
     Adds what is out of range to ``faults``; the values are to be used only if there are none.
     """
+    values = check_steering(request, card, max_steps, faults)
+    size = request.size if request.size is not None else card.default_size_px
+    if size not in card.sizes_px:
+        faults.add("size", size, f"{card.id} makes {join_list([str(s) for s in card.sizes_px])} px; take one of these")
+    # Not validated: faults are raised with all others of the request.
+    return SamplingParameters.model_construct(**values, size=size)
+
+
+def check_steering(request: SamplingRequest, card: ModelCard, max_steps: int, faults: Faults) -> dict[str, Any]:
+    """The sampling parameters without the size, as :func:`check_sampling` has them."""
     limits, defaults = card.limits, card.defaults
     steps_max = min(limits.steps_max, max_steps)
     steps = request.steps if request.steps is not None else min(defaults.steps, steps_max)
@@ -38,17 +53,12 @@ def check_sampling(request: SamplingRequest, card: ModelCard, max_steps: int, fa
     faults.outside("guidance_scale", guidance, limits.guidance_min, limits.guidance_max, remedy)
     eta = request.eta if request.eta is not None else defaults.eta
     faults.outside("eta", eta, 0, 1, "0 adds no noise, 1 as much as DDPM")
-    size = request.size if request.size is not None else card.default_size_px
-    if size not in card.sizes_px:
-        faults.add("size", size, f"{card.id} makes {join_list([str(s) for s in card.sizes_px])} px; take one of these")
-    # Not validated: faults are raised with all others of the request.
-    return SamplingParameters.model_construct(
-        steps=steps,
-        guidance_scale=guidance,
-        guidance_target=_guidance_target(request, card, faults),
-        eta=eta,
-        size=size,
-    )
+    return {
+        "steps": steps,
+        "guidance_scale": guidance,
+        "guidance_target": _guidance_target(request, card, faults),
+        "eta": eta,
+    }
 
 
 def _guidance_target(request: SamplingRequest, card: ModelCard, faults: Faults) -> GuidanceTarget | None:

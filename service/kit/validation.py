@@ -39,6 +39,11 @@ class Faults:
         if not low <= value <= high:
             self.add(member, value, f"it must be {_number(low)} to {_number(high)}; {remedy}")
 
+    def extend(self, other: Faults) -> None:
+        """Records all that ``other`` has, after what was recorded so far."""
+        self._only_unknown_classes &= other._only_unknown_classes
+        self._found += other._found
+
     @property
     def found(self) -> list[dict[str, str]]:
         """What was recorded so far: pointers and details."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -56,7 +56,8 @@ class PngFile:
     ``palette`` is 3 bytes a colour (PLTE), ``transparency`` as the colour type has it (tRNS); None where there is none.
     """
 
-    side_px: int
+    width: int
+    height: int
     depth: int
     colour: int
     palette: bytes | None
@@ -64,13 +65,15 @@ class PngFile:
     data: bytes
 
 
-def check_png(data: bytes, *, max_side_px: int) -> PngFile:
+def check_png(
+    data: bytes, *, max_side_px: int, check_sides: Callable[[int, int], None] = lambda width, height: None
+) -> PngFile:
     """Checks that the file is complete and of a kind that a mask may have.
 
-    Its sides must be equal and ``MIN_SIDE_PX`` to ``max_side_px``; that is checked in the header before anything else.
-    Raises :class:`MaskRefused`.
+    Its sides must be ``MIN_SIDE_PX`` to ``max_side_px``, and pass ``check_sides`` (width, height); that is checked in
+    the header before anything else. Raises :class:`MaskRefused`.
     """
-    depth, colour, interlaced, side = _header(data, max_side_px)
+    depth, colour, interlaced, width, height = _header(data, max_side_px, check_sides)
     palette: bytes | None = None
     transparency: bytes | None = None
     pixels: list[bytes] = []
@@ -95,7 +98,7 @@ def check_png(data: bytes, *, max_side_px: int) -> PngFile:
         raise MaskRefused(
             f"{_DAMAGED}: its palette has {len(palette or b'')} bytes, not 3 to {3 << depth}; {_SEND_AGAIN}"
         )
-    _check_pixels(pixels, _packed_bytes(side, depth, colour, interlaced))
+    _check_pixels(pixels, _packed_bytes(width, height, depth, colour, interlaced))
     needed = {
         b"IHDR": data[16:29],
         b"PLTE": palette if colour == PALETTE else None,
@@ -103,7 +106,7 @@ def check_png(data: bytes, *, max_side_px: int) -> PngFile:
         b"IEND": b"",
     }
     clean = b"".join(_chunk(kind, body) for kind, body in needed.items() if body is not None)
-    return PngFile(side, depth, colour, palette, transparency, SIGNATURE + clean)
+    return PngFile(width, height, depth, colour, palette, transparency, SIGNATURE + clean)
 
 
 def _check_place(kind: bytes, before: bytes, *, has_pixels: bool, has_it: bool) -> None:
@@ -122,8 +125,8 @@ def _check_place(kind: bytes, before: bytes, *, has_pixels: bool, has_it: bool) 
         raise MaskRefused(f"{_DAMAGED}: a chunk {before.decode('latin-1')!r} interrupts its pixel data; {_SEND_AGAIN}")
 
 
-def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
-    """Bit depth, colour type, whether it is interlaced, and the side in pixels."""
+def _header(data: bytes, max_side_px: int, check_sides: Callable[[int, int], None]) -> tuple[int, int, bool, int, int]:
+    """Bit depth, colour type, whether it is interlaced, and the sides in pixels."""
     if not data:
         raise MaskRefused("is empty; send a PNG file")
     if not data.startswith(SIGNATURE):
@@ -140,17 +143,14 @@ def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
     if depth not in _DEPTHS.get(colour, ()) or (packing, filtering) != (0, 0) or interlacing > 1 or not width * height:
         raise MaskRefused(f"{_DAMAGED}: its header has values that PNG does not allow; {_SEND_AGAIN}")
     size = f"{width} x {height} px"
-    if width != height:
-        raise MaskRefused(
-            f"is {size}, and masks are square; crop or pad it to {min(width, height)} or {max(width, height)} px"
-        )
-    if not MIN_SIDE_PX <= width <= max_side_px:
+    check_sides(width, height)
+    if not MIN_SIDE_PX <= min(width, height) <= max(width, height) <= max_side_px:
         raise MaskRefused(
             f"is {size}; its side must be {MIN_SIDE_PX} to {max_side_px} px, so scale it by nearest neighbour"
         )
     if depth == 16:
         raise MaskRefused("has 16 bits a channel, and masks have 8; save its class indices as an 8-bit PNG")
-    return depth, colour, bool(interlacing), width
+    return depth, colour, bool(interlacing), width, height
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -174,12 +174,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     raise MaskRefused(f"has more than {_MAX_CHUNKS} chunks; save the file again")
 
 
-def _packed_bytes(side: int, depth: int, colour: int, interlaced: bool) -> int:
+def _packed_bytes(width: int, height: int, depth: int, colour: int, interlaced: bool) -> int:
     """The size of the unpacked pixel data: a filter byte and the samples of each row, for each pass (7.2, 8.2)."""
     bits = depth * _CHANNELS[colour]
     total = 0
     for left, top, step_x, step_y in _ADAM7 if interlaced else ((0, 0, 1, 1),):
-        columns, rows = -(-(side - left) // step_x), -(-(side - top) // step_y)
+        columns, rows = -(-(width - left) // step_x), -(-(height - top) // step_y)
         if columns > 0 and rows > 0:
             total += rows * (1 + -(-columns * bits // 8))
     return total

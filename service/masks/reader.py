@@ -11,6 +11,7 @@ from typing import Any
 from model_store.card import ModelCard
 from service.kit.prefetch import prefetch
 from service.kit.validation import Faults
+from service.masks.fitting import MaskFit
 from service.masks.given import GivenFile, parse_masks
 from service.masks.png_file import MaskRefused, check_png
 from service.masks.types import GivenMask, MaskEncoding
@@ -40,10 +41,11 @@ class MaskReader:
         self._slots = threading.BoundedSemaphore(_MAX_CONCURRENCY)
 
     def read(
-        self, value: Any, card: ModelCard, encoding: MaskEncoding, size_px: int, faults: Faults, *, tenant: str
+        self, value: Any, card: ModelCard, encoding: MaskEncoding, fit: MaskFit, faults: Faults, *, tenant: str
     ) -> tuple[ReadMask, ...]:
-        """The masks of the member ``value``, in order, at ``size_px``. Refused ones are recorded in ``faults`` instead.
+        """The masks of the member ``value``, in order, at the size of their twins.
 
+        Refused ones are recorded in ``faults`` instead.
         A file that is given several times is read once. After 20 refused masks the rest is not read. May raise the
         store's errors.
         """
@@ -62,7 +64,7 @@ class MaskReader:
                         raise MaskRefused(
                             f"has the upload '{file.upload}', which does not exist; send its file by POST /uploads"
                         )
-                    masks[file.upload] = self._read_one(file, data, card, encoding, size_px)
+                    masks[file.upload] = self._read_one(file, data, card, encoding, fit)
                 except MaskRefused as error:
                     refused += 1
                     faults.add_plain(file.pointer, f"{file.name} {error}")
@@ -75,15 +77,17 @@ class MaskReader:
         return file.data if file.data is not None else self._uploads.get(file.upload, tenant=tenant)
 
     def _read_one(
-        self, file: GivenFile, data: bytes, card: ModelCard, encoding: MaskEncoding, size_px: int
+        self, file: GivenFile, data: bytes, card: ModelCard, encoding: MaskEncoding, fit: MaskFit
     ) -> ReadMask:
         # numpy and Pillow are loaded by the first request with a mask, not at the start of the API
-        from model_store.masks.resize import majority_resize
         from service.kit.png import encode_mask
         from service.masks.labels import read_labels
 
         with self._slots:
-            labels = read_labels(check_png(data, max_side_px=self._settings.max_mask_px), card, encoding)
+            png_file = check_png(data, max_side_px=self._settings.max_mask_px, check_sides=fit.check)
+            labels = fit.apply(read_labels(png_file, card, encoding))
             # No provenance: equal classes give equal bytes, whichever file and request they come from.
-            png = encode_mask(majority_resize(labels, size_px), [entry.colour for entry in card.classes], {})
-        return ReadMask(GivenMask(upload=file.upload, sha256=hashlib.sha256(png).hexdigest()), png, file.data)
+            png = encode_mask(labels, [entry.colour for entry in card.classes], {})
+        sides = {} if fit.width is not None else {"width": labels.shape[1], "height": labels.shape[0]}
+        given = GivenMask(upload=file.upload, sha256=hashlib.sha256(png).hexdigest(), **sides)
+        return ReadMask(given, png, file.data)

@@ -21,7 +21,11 @@ class MaskReference(_Frozen):
 class GivenMask(MaskReference):
     """A mask that a request gave, with what was drawn from its file."""
 
-    sha256: str = Field(pattern=SHA256_PATTERN, description="of the PNG under inputs/: class indices at the job's size")
+    sha256: str = Field(
+        pattern=SHA256_PATTERN, description="of the PNG under inputs/: class indices at the twin's size"
+    )
+    width: int | None = Field(None, ge=1, description="of the twins that follow it, in pixels; null: the job's size")
+    height: int | None = Field(None, ge=1)
 
 
 MaskEncoding = Literal["auto", "index", "binary", "colours"]

@@ -39,7 +39,9 @@ _MAX_VERSION = 99_999_999
 _MAX_NAMES = 1000
 _CLOCKS_DIFFER_BY = timedelta(hours=1)
 """Difference of the store's and the API's clocks, at most; S3 refuses a request whose clock is off by 15 minutes."""
-ReadFormat = Literal["folders", "coco", "datumaro", "voc", "cityscapes", "yolo", "twins", "huggingface", "webdataset"]
+ReadFormat = Literal[
+    "folders", "coco", "datumaro", "voc", "cityscapes", "yolo", "twins", "huggingface", "webdataset", "medical",
+]  # fmt: skip
 
 
 class DatasetWork(_Frozen):

@@ -70,13 +70,13 @@ class Composition:
         files = ("-f", "docker/compose.yaml", "-f", str(STAND_INS))
         return run("docker", "compose", "-p", self.project, *files, *arguments, timeout_s=timeout_s, **self.environment)
 
-    def container(self, service: str) -> str:
-        """The name of a service's first container."""
-        return f"{self.project}-{service}-1"
+    def container(self, service: str, number: int = 1) -> str:
+        """The name of a service's container."""
+        return f"{self.project}-{service}-{number}"
 
-    def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine knows of a service's first container."""
-        found: list[dict[str, Any]] = json.loads(run("docker", "inspect", self.container(service)))
+    def inspect(self, service: str, number: int = 1) -> dict[str, Any]:
+        """What the engine knows of a service's container."""
+        found: list[dict[str, Any]] = json.loads(run("docker", "inspect", self.container(service, number)))
         return found[0]
 
     def kill(self, service: str) -> float:

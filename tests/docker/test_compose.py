@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,39 @@ def test_a_worker_stopped_in_the_middle_of_a_job_ends_in_time_and_its_chunks_go_
     assert not job.refresh().info.state.ended
     running.start("worker")
     check(job, store, reference)
+
+
+@pytest.fixture
+def two_workers(running: Composition) -> Iterator[tuple[str, str]]:
+    """The host names of two workers, the first of which may end; afterwards there is one again."""
+    running("up", "-d", "--no-deps", "--no-build", "--no-recreate", "--wait", "--scale", "worker=2", "worker")
+    first, second = (running.inspect("worker", number)["Config"]["Hostname"] for number in (1, 2))
+    yield first, second
+    running.start("worker")
+
+
+@pytest.mark.parametrize("command", ["stop", "kill"])
+def test_another_worker_goes_on_with_what_one_held(
+    running: Composition,
+    two_workers: tuple[str, str],
+    job: Job,
+    store: ObjectStore,
+    reference: Reference,
+    command: str,
+) -> None:
+    gone, left = two_workers
+    ended_by, since = datetime.now(UTC), time.monotonic()
+    run("docker", command, running.container("worker", 1))
+    print(f"docker {command}: {time.monotonic() - since:.1f} s")
+    if command == "stop":
+        assert running.inspect("worker", 1)["State"]["ExitCode"] == 0
+        ended_by += timedelta(seconds=MAX_DRAIN_S)
+    print(f"from docker {command} to the job's last twin: {check(job, store, reference) - since:.1f} s")
+    records = list(JobRepository(store).chunks.iterate(job.id))
+    assert all(gone in record.worker or left in record.worker for record in records)
+    late = [record for record in records if record.finished_at > ended_by]
+    assert late
+    assert all(left in record.worker for record in late)
 
 
 def test_a_broker_that_is_killed_and_comes_back_empty_costs_no_twin(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model_store.canvas.windows import Windows
 from model_store.card import ClassEntry, ModelCard, PaletteRef, SamplerConvention, WeightsFile
 from model_store.interface import Condition, ConditionRequest, GuidanceInputs
 from model_store.masks.decode import Twin, decode_pairs
@@ -93,7 +94,7 @@ class TinySystem:
         x = x.to(self.dtype, memory_format=torch.channels_last)
         return self.network(x, t, condition["class"].to(self.dtype)).float()
 
-    def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
+    def decode(self, x0: Tensor, size_px: int, windows: Windows | None = None) -> list[Twin]:
         assert len(x0) == 1, "twins are decoded one at a time"
         return decode_pairs(x0, x0, self._colours, 0.05)
 

@@ -7,7 +7,6 @@ through it into the store.
 from __future__ import annotations
 
 import io
-from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -17,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.card import ClassEntry
 from service.datasets.items import DatasetItem, as_rgb
-from service.datasets.reading.about import read_training_data
-from service.datasets.reading.checking import read_items, survey
+from service.datasets.reading.checking import survey
 from service.datasets.reading.entry import DatasetSource
 from service.datasets.reading.opening import open_dataset
 from service.datasets.reading.report import Findings, ReadReport
@@ -27,8 +25,8 @@ from service.datasets.splits import check_split_map
 from service.datasets.statistics import StatisticsCollector
 from service.datasets.statistics_chart import draw_statistics
 from service.datasets.stored import layout
+from service.datasets.stored.importing import describe, write_items
 from service.datasets.stored.layout import DatasetAbout, ObjectName
-from service.datasets.stored.writer import StoredDatasetWriter
 from service.errors import InvalidDataset
 from service.kit.contact_sheet import SheetTwin, draw_contact_sheet
 from service.kit.image_files import open_image_file
@@ -94,16 +92,23 @@ class _Import:
         check_split_map(split_map, splits)
         total = splits.total()
         shown: list[tuple[bytes, bytes]] = []
-        with closing(StoredDatasetWriter(store, run, source.classes, self._request.folder)) as shard_writer:
-            items = read_items(source, findings, split_map, max_pixels=self._request.max_pixels)
-            for number, item in enumerate(items, start=1):
-                shard_writer.add(item)
-                collector.add(item.labels)
-                if _is_shown(number - 1, total):
-                    shown.append(_thumbs(item, source))
-                self._channel.report("progress", done=number, total=total)
-            shard_writer.finish()
-            shards = tuple(shard_writer.shards)
+
+        def on_item(number: int, item: DatasetItem) -> None:
+            collector.add(item.labels)
+            if _is_shown(number - 1, total):
+                shown.append(_thumbs(item, source))
+            self._channel.report("progress", done=number, total=total)
+
+        shards = write_items(
+            source,
+            findings,
+            store,
+            run,
+            self._request.folder,
+            split_map,
+            max_pixels=self._request.max_pixels,
+            on_item=on_item,
+        )
         report = findings.report(source.format)
         report_json = report.model_dump_json().encode()
         if not report.items:
@@ -114,7 +119,6 @@ class _Import:
                 skipped=report.skipped,
             )
         statistics, work = collector.result(), self._request.work
-        data = read_training_data(source.root, work.name)
         objects: dict[ObjectName, StoredObject] = {
             "report": put_attempt(store, layout.report(run), report_json),
             "statistics": put_attempt(store, layout.statistics(run), statistics.model_dump_json().encode()),
@@ -123,18 +127,8 @@ class _Import:
             ),
             "preview": put_attempt(store, layout.preview(run), self._preview(shown)),
         }
-        about = DatasetAbout(
-            name=work.name,
-            version=work.version,
-            read_as=source.format,
-            title=data.name,
-            licence=data.licence,
-            classes=source.classes,
-            items=report.items,
-            skipped=report.skipped,
-            shards=shards,
-            objects=objects,
-        )
+        described = describe(source, findings, shards, name=work.name, version=work.version)
+        about = described.model_copy(update={"objects": objects})
         return ImportResult(files=files, faults=_faults(report), about=about)
 
     def _preview(self, shown: list[tuple[bytes, bytes]]) -> bytes:

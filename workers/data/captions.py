@@ -1,49 +1,39 @@
-"""Captions of images, ``captions.jsonl``, and their tokens as training draws them."""
+"""Captions of images, and their tokens as training draws them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model_store.latent.text import TokenEncoder
-from workers.data.caption_lines import caption_lines
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import repeat_factors
+from workers.data.listings import DatasetInvalid
+from workers.data.pixels import repeat_factors
+from workers.data.training_set import TrainingSet
 
 MAX_CACHED_TEXTS = 8192
 """How many texts stay encoded in memory; the others are encoded again when they are drawn."""
 
 
-def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The texts of each stem, from ``folder/captions.jsonl``.
+def read_texts(data: TrainingSet, stems: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The texts of each item.
 
-    A line is ``{"stem": ..., "text": ...}``; a stem may have several lines.
-
-    Raises :class:`DatasetInvalid` naming the invalid line, or the first stem without a text: a missing caption must not
-    be read as the empty one, which is the null text.
+    Raises :class:`DatasetInvalid` naming the first without a text: a missing caption must not be read as the empty one,
+    which is the null text.
     """
-    path = folder / "captions.jsonl"
-    if not path.is_file():
-        raise DatasetInvalid(
-            f'{path} does not exist; it has a line for each image: {{"stem": "image-1", "text": "what it shows"}}'
-        )
-    found: dict[str, list[str]] = {}
-    for line in caption_lines(path):
-        if line.text:
-            found.setdefault(line.stem, []).append(line.text)
-    missing = [stem for stem in stems if stem not in found]
+    texts = tuple(tuple(str(line["text"]) for line in lines) for lines in data.texts(stems))
+    missing = [stem for stem, own in zip(stems, texts, strict=True) if not own]
     if missing:
         others = f" (and {len(missing) - 1} more of {len(stems)} images)" if len(missing) > 1 else ""
         raise DatasetInvalid(
-            f'{path} has no text for {missing[0]!r}{others}; add {{"stem": "{missing[0]}", "text": "..."}}'
+            f"{data.source} has no text for {missing[0]!r}{others}; in a folder of images, add to captions.jsonl "
+            f'{{"stem": "{missing[0]}", "text": "..."}}'
         )
-    return tuple(tuple(found[stem]) for stem in stems)
+    return texts
 
 
 def common_texts(texts: Sequence[Sequence[str]], max_texts: int = 12) -> tuple[str, ...]:
@@ -55,7 +45,7 @@ def common_texts(texts: Sequence[Sequence[str]], max_texts: int = 12) -> tuple[s
 def caption_repeats(texts: Sequence[Sequence[str]], below: float) -> np.ndarray | None:
     """The number of times to draw each row, by how many rows share its first caption; None if ``below`` is 0.
 
-    See :func:`workers.data.segmentation_folder.repeat_factors`.
+    See :func:`workers.data.pixels.repeat_factors`.
     """
     if not below:
         return None

@@ -97,7 +97,7 @@ class Engine:
                 if not model_batch.busy:
                     # an idle model's tensors are left to the model cache
                     self._batches.pop(model, None)
-        unfinished = [waiting for model_batch in self._batches.values() for waiting in _drain(model_batch)]
+        unfinished = [waiting for model_batch in self._batches.values() for waiting in model_batch.drain()]
         for waiting in [*unfinished, *(waiting for _, waiting in self._inbox)]:
             _settle(waiting, EngineStopped("the worker stopped before this sample was done"))
 
@@ -117,7 +117,7 @@ class Engine:
                 logger.exception("model %s: no batch could be set up", model.system.card.id)
                 _settle(waiting, SampleFailed(f"no batch of {model.rows} rows could be set up: {error}"))
                 continue
-            model_batch.waiting.add(waiting)
+            model_batch.add(waiting)
         return True
 
     def _create_batch(self, model: EngineModel) -> ModelBatch:
@@ -162,7 +162,7 @@ class Engine:
         if not model.can_halve:
             self._fail(model_batch, error)
             return
-        everything = model_batch.restart()
+        everything = model_batch.drain()
         del self._batches[model], model_batch
         self._halve(model, error)
         with self._changed:
@@ -203,17 +203,18 @@ def _checked(request: SampleRequest, model: EngineModel) -> SampleRequest:
     if not 1 <= request.steps <= total:
         raise ValueError(f"steps is {request.steps}; the model's schedule allows 1 to {total}")
     needed = dict(model.system.condition_shapes)
-    for condition in (request.guidance_inputs.cond, request.guidance_inputs.uncond):
+    for condition in (side for inputs in request.all_inputs for side in (inputs.cond, inputs.uncond)):
         found = {name: tuple(value.shape) for name, value in condition.items()}
         if found != needed:
             raise ValueError(f"the condition has shapes {found}; those of {model.system.card.id} have {needed}")
+    windows, given = 1 if request.windows is None else len(request.windows), len(request.all_inputs)
+    if given not in (1, windows):
+        raise ValueError(f"there are {given} conditions for {windows} windows; give one for all, or one for each")
+    if request.windows is not None and (side := model.system.sample_shape[-1]) != request.windows.side:
+        raise ValueError(f"the windows have a side of {request.windows.side}; {model.system.card.id} draws {side}")
     if not 0.0 <= request.eta <= 1.0:
         raise ValueError(f"eta is {request.eta}; it must lie between 0 and 1")
     return request
-
-
-def _drain(model_batch: ModelBatch) -> list[Waiting]:
-    return [*(sample.waiting for sample in model_batch.active), *model_batch.waiting.drain()]
 
 
 def _settle(waiting: Waiting, result: Tensor | Exception) -> None:

@@ -10,7 +10,7 @@ from model_store.interface import Condition, stack_conditions
 from workers.engine.forward import ForwardClock
 from workers.engine.model import EngineModel
 from workers.engine.policy import FairQueue
-from workers.engine.sample import Active, Waiting, activate
+from workers.engine.sample import Active, Lane, Waiting, activate
 
 
 class SampleFailed(Exception):
@@ -22,7 +22,8 @@ class ModelBatch:
 
     Every tensor always has ``rows`` as its first dimension: ``x`` holds one sample a slot, and the network's rows are
     gathered from the slots (a guided sample's slot feeds two rows, an unused row repeats slot 0 and is never read).
-    Only with floating shapes does the network get just the used rows, rounded up to a power of two.
+    Only with floating shapes does the network get just the used rows, rounded up to a power of two. A slot that a lane
+    of a canvas holds has another window of it in each forward, and none at the end of a step in which none is left.
     """
 
     def __init__(self, model: EngineModel) -> None:
@@ -31,7 +32,7 @@ class ModelBatch:
         self._model = model
         self._forward = model.forward
         self._clock = ForwardClock(system.device)
-        self.waiting: FairQueue[Waiting] = FairQueue()
+        self.waiting: FairQueue[Lane] = FairQueue()
         self.forwards = 0
         self.rows_used = 0
         self.preemptions = 0
@@ -40,10 +41,11 @@ class ModelBatch:
         self._system = system
         self._device = system.device
         self._ddim = DDIM(system.card.sampler, system.device)
-        self._slots: list[Active | None] = [None] * rows
+        self._slots: list[Lane | None] = [None] * rows
+        self._windows: list[int | None] = [None] * rows
         self._x = torch.zeros((rows, *system.sample_shape), dtype=torch.float32, device=self._device)
         self._conditions: dict[str, Tensor] = {}
-        self._joined_or_left = True
+        self._rows_changed = True
         self._row_slot = self._cond_row = self._null_row = torch.zeros(rows, dtype=torch.int64, device=self._device)
         self._scale = torch.ones(rows, device=self._device)
         self._eta = torch.zeros(rows, device=self._device)
@@ -56,120 +58,181 @@ class ModelBatch:
     @property
     def rows_held(self) -> int:
         """The number of rows that samples hold."""
-        return sum(sample.waiting.rows for sample in self.active)
+        return sum(lane.rows for lane in self.lanes)
 
     @property
-    def active(self) -> list[Active]:
-        """The samples in the batch, by slot."""
-        return [sample for sample in self._slots if sample is not None]
+    def lanes(self) -> list[Lane]:
+        """The lanes in the batch, by slot."""
+        return [lane for lane in self._slots if lane is not None]
+
+    @property
+    def active(self) -> list[Waiting]:
+        """The samples in the batch, by their first slot."""
+        return list(dict.fromkeys(lane.waiting for lane in self.lanes))
+
+    def add(self, waiting: Waiting) -> None:
+        """Puts a sample at the end of its job's queue."""
+        for lane in waiting.enter(self.rows):
+            self.waiting.add(lane)
 
     def step(self) -> list[tuple[Waiting, Tensor | SampleFailed]]:
-        """Lets samples leave and join, then takes every active one a timestep further; returns those that ended."""
+        """Lets samples leave and join, runs one forward, and takes every sample that is complete by it one timestep
+        further; returns those that ended.
+
+        That is every active sample, except a canvas that has windows left.
+        """
         self._drop_cancelled()
         self._admit()
-        if self._joined_or_left:
-            self._lay_out_rows()
-        active = [(slot, sample) for slot, sample in enumerate(self._slots) if sample is not None]
-        if not active:
+        working = self._hand_out_windows()
+        if self._rows_changed:
+            self._lay_out_rows(working)
+        if not working:
             return []
-        t, t_prev, noise = self._inputs(active)
+        t, t_prev, noise = self._inputs(working)
         rows = self._row_slot
         output = self._clock.run(self._forward, self._x[rows], t[rows], self._conditions)
         output = guide(output[self._null_row], output[self._cond_row], self._scale)
         self._x = self._ddim.step(self._x, output, t, t_prev, self._eta, noise)
+        stepped = [_state(lane) for _, lane in working if _state(lane).canvas is None]
+        stepped += self._step_canvases(working, output)
         self.forwards += 1
-        used = sum(sample.waiting.rows for _, sample in active)
+        used = sum(lane.rows for _, lane in working)
         self.rows_used += used
-        self._model.record_step(samples=len(active), used=used, rows=len(rows), seconds=self._clock.take())
-        self.waiting.charge(sample.waiting for _, sample in active)
-        for _, sample in active:
+        self._model.record_step(samples=len(stepped), used=used, rows=len(rows), seconds=self._clock.take())
+        self.waiting.charge(lane for _, lane in working)
+        for sample in stepped:
             sample.done += 1
             if sample.waiting.request.on_step is not None:
                 sample.waiting.request.on_step(sample.done)
-        return self._take_ended(active)
+        return self._take_ended(stepped)
 
-    def restart(self) -> list[Waiting]:
+    def drain(self) -> list[Waiting]:
         """All samples, active and waiting, reset to their start: a batch of another shape gives other bits."""
-        everything = [*(sample.waiting for sample in self.active), *self.waiting.drain()]
+        lanes = [*self.lanes, *self.waiting.drain()]
+        everything = list(dict.fromkeys(lane.waiting for lane in lanes))
         for waiting in everything:
-            waiting.preempted = None
+            waiting.active = None
         return everything
 
     def fail_active(self, error: Exception) -> list[Waiting]:
         """Empties the batch after a step that raised ``error``; returns the samples that fail with it."""
-        failed = [sample.waiting for sample in self.active]
+        failed = self.active
         for waiting in failed:
-            self.waiting.leave(waiting)
-        self._slots = [None] * self.rows
+            self._vacate(waiting)
         # values left by the failed step must not reach the next
         self._x = torch.zeros_like(self._x)
-        self._joined_or_left = True
+        self._rows_changed = True
         return failed
 
     def _drop_cancelled(self) -> None:
-        for slot, sample in enumerate(self._slots):
-            if sample is not None and sample.waiting.future.cancelled():
-                self._vacate(slot)
+        for waiting in self.active:
+            if waiting.future.cancelled():
+                self._vacate(waiting)
 
     def _admit(self) -> None:
-        while (waiting := self.waiting.next()) is not None:
-            if waiting.future.cancelled():
-                self.waiting.forget(waiting)
+        while (lane := self.waiting.next()) is not None:
+            if lane.waiting.future.cancelled():
+                self._vacate(lane.waiting)
                 continue
             free_rows = self.rows - self.rows_held
-            if waiting.rows > free_rows:
+            if lane.rows > free_rows:
                 # if one does not fit, the ones behind it wait too, or samples of one row could starve guided ones
-                victims = self.waiting.select_victims(waiting, self._by_admission(), free_rows)
+                victims = self.waiting.select_victims(lane, self._by_admission(), free_rows)
                 if not victims:
                     return
                 for victim in victims:
                     self._preempt(victim)
-            self.waiting.admit(waiting)
-            slot = self._slots.index(None)
-            sample = activate(waiting, self._ddim, self._system.sample_shape)
-            assert sample.x is not None
-            self._x[slot], sample.x = sample.x.to(self._device), None
+            self.waiting.admit(lane)
+            lane.slot = self._slots.index(None)
+            sample = activate(lane.waiting, self._ddim, self._system.sample_shape, self._device)
+            if sample.canvas is None:
+                assert sample.x is not None
+                self._x[lane.slot], sample.x = sample.x, None
             self._admitted += 1
-            sample.admission = self._admitted
-            self._slots[slot] = sample
-            self._joined_or_left = True
+            lane.admission = self._admitted
+            self._slots[lane.slot] = lane
+            self._rows_changed = True
 
-    def _by_admission(self) -> list[Waiting]:
-        return [sample.waiting for sample in sorted(self.active, key=lambda sample: sample.admission)]
+    def _by_admission(self) -> list[Lane]:
+        return sorted(self.lanes, key=lambda lane: lane.admission)
 
-    def _preempt(self, waiting: Waiting) -> None:
-        """Takes a sample out of the batch with its state; its bits do not depend on when it resumes."""
-        slot, sample = next((i, s) for i, s in enumerate(self._slots) if s is not None and s.waiting is waiting)
-        sample.x, waiting.preempted = self._x[slot].clone(), sample
-        self._slots[slot] = None
-        self.waiting.preempt(waiting)
+    def _preempt(self, lane: Lane) -> None:
+        """Takes a lane out of the batch with its state; a sample's bits do not depend on when it resumes."""
+        slot, sample = lane.slot, _state(lane)
+        assert slot is not None
+        if sample.canvas is None:
+            sample.x = self._x[slot].clone()
+        self._slots[slot], lane.slot = None, None
+        self.waiting.preempt(lane)
         self.preemptions += 1
-        self._joined_or_left = True
+        self._rows_changed = True
 
-    def _vacate(self, slot: int) -> None:
-        """Frees the slot of a sample that has ended in any way."""
-        sample = self._slots[slot]
-        assert sample is not None
-        self.waiting.leave(sample.waiting)
-        self._slots[slot] = None
-        self._joined_or_left = True
+    def _vacate(self, waiting: Waiting) -> None:
+        """Frees the slots of a sample that has ended in any way, and takes its other lanes out of the queue."""
+        for lane in waiting.lanes:
+            if lane.slot is None:
+                self.waiting.forget(lane)
+                continue
+            # a NaN that stayed in the slot would be repeated into the unused rows
+            self._x[lane.slot] = 0.0
+            self._slots[lane.slot], lane.slot = None, None
+            self.waiting.leave(lane)
+        waiting.lanes = []
+        waiting.active = None
+        self._rows_changed = True
 
-    def _lay_out_rows(self) -> None:
+    def _hand_out_windows(self) -> list[tuple[int, Lane]]:
+        """Gives each lane of a canvas its next window; returns the lanes that have work in this forward, by slot."""
+        working: list[tuple[int, Lane]] = []
+        for slot, lane in enumerate(self._slots):
+            if lane is None:
+                continue
+            window, sample = None, _state(lane)
+            if sample.canvas is not None:
+                window = sample.canvas.take()
+                if window is not None:
+                    assert sample.x is not None
+                    self._x[slot] = sample.x[:, *sample.canvas.windows.place(window)]
+            if window != self._windows[slot]:
+                self._rows_changed = True
+            self._windows[slot] = window
+            if sample.canvas is None or window is not None:
+                working.append((slot, lane))
+        return working
+
+    def _step_canvases(self, working: list[tuple[int, Lane]], output: Tensor) -> list[Active]:
+        """Adds what the windows predict, and takes the canvases all of whose windows are done one timestep further."""
+        stepped: list[Active] = []
+        for slot, lane in working:
+            sample, window = _state(lane), self._windows[slot]
+            if sample.canvas is None or window is None:
+                continue
+            average = sample.canvas.add(window, output[slot])
+            if average is None:
+                continue
+            assert sample.x is not None
+            t, t_prev = self._indices([sample.t]), self._indices([sample.t_prev])
+            eta = torch.tensor([sample.waiting.request.eta], device=self._device)
+            noise = sample.noise.draw()[None].to(self._device) if sample.waiting.request.eta > 0.0 else None
+            sample.x = self._ddim.step(sample.x[None], average[None], t, t_prev, eta, noise)[0]
+            stepped.append(sample)
+        return stepped
+
+    def _lay_out_rows(self, working: list[tuple[int, Lane]]) -> None:
         """Lays out the rows: which slot feeds each row, and which rows hold the two branches of each slot."""
         cond_row, null_row = [0] * self.rows, [0] * self.rows
         row_slot: list[int] = []
         scale, eta = [1.0] * self.rows, [0.0] * self.rows
         conditions: list[Condition] = []
-        for slot, sample in enumerate(self._slots):
-            if sample is None:
-                continue
-            first = len(conditions)
-            conditions.extend(sample.waiting.conditions)
+        for slot, lane in working:
+            first, waiting, window = len(conditions), lane.waiting, self._windows[slot]
+            needed = waiting.conditions[window or 0] if len(waiting.conditions) > 1 else waiting.conditions[0]
+            conditions.extend(needed)
             last = len(conditions) - 1
-            row_slot += [slot] * len(sample.waiting.conditions)
+            row_slot += [slot] * len(needed)
             null_row[slot], cond_row[slot] = first, last
-            scale[slot] = sample.waiting.request.guidance_scale
-            eta[slot] = sample.waiting.request.eta
+            scale[slot] = waiting.request.guidance_scale
+            eta[slot] = waiting.request.eta if window is None else 0.0
         rows = self._model.rows_for(len(conditions))
         row_slot += [0] * (rows - len(row_slot))
         # no forward runs without samples, so there is always a condition to fill the unused rows with
@@ -178,39 +241,51 @@ class ModelBatch:
         self._row_slot, self._cond_row, self._null_row = (self._indices(i) for i in (row_slot, cond_row, null_row))
         self._scale = torch.tensor(scale, device=self._device)
         self._eta = torch.tensor(eta, device=self._device)
-        self._joined_or_left = False
+        self._rows_changed = False
 
-    def _inputs(self, active: list[tuple[int, Active]]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _inputs(self, working: list[tuple[int, Lane]]) -> tuple[Tensor, Tensor, Tensor | None]:
         """t and t_prev of every slot (an empty one steps from 0 to the end, unread), and new noise where eta > 0."""
         t, t_prev = [0] * self.rows, [-1] * self.rows
         noise: Tensor | None = None
-        for slot, sample in active:
+        for slot, lane in working:
+            sample = _state(lane)
             t[slot], t_prev[slot] = sample.t, sample.t_prev
-            if sample.waiting.request.eta > 0.0:
+            if sample.waiting.request.eta > 0.0 and sample.canvas is None:
                 if noise is None:
                     noise = torch.zeros(self._x.shape)
                 noise[slot] = sample.noise.draw()
         return self._indices(t), self._indices(t_prev), None if noise is None else noise.to(self._device)
 
-    def _take_ended(self, active: list[tuple[int, Active]]) -> list[tuple[Waiting, Tensor | SampleFailed]]:
+    def _take_ended(self, stepped: list[Active]) -> list[tuple[Waiting, Tensor | SampleFailed]]:
         """Takes out finished samples, and broken ones as soon as they are seen."""
         # on a GPU this check would make every step wait, so there a broken sample ends with its last step
-        if self._device.type != "cpu" and not any(sample.finished for _, sample in active):
+        if self._device.type != "cpu" and not any(sample.finished for sample in stepped):
             return []
         finite = torch.isfinite(self._x).flatten(1).all(dim=1).tolist()
         ended: list[tuple[Waiting, Tensor | SampleFailed]] = []
-        for slot, sample in active:
-            if not finite[slot]:
+        for sample in stepped:
+            waiting, slot = sample.waiting, sample.waiting.lanes[0].slot
+            if sample.canvas is not None:
+                assert sample.x is not None
+                x, is_finite = sample.x, bool(torch.isfinite(sample.x).all())
+            else:
+                assert slot is not None
+                x, is_finite = self._x[slot], finite[slot]
+            if not is_finite:
                 reason = f"the network's output is not finite after step {sample.done} of {len(sample.timesteps)}"
-                ended.append((sample.waiting, SampleFailed(reason)))
+                ended.append((waiting, SampleFailed(reason)))
             elif sample.finished:
-                ended.append((sample.waiting, self._x[slot].clone()))
+                ended.append((waiting, x.clone()))
             else:
                 continue
-            self._vacate(slot)
-            # a NaN that stayed in the slot would be repeated into the unused rows
-            self._x[slot] = 0.0
+            self._vacate(waiting)
         return ended
 
     def _indices(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def _state(lane: Lane) -> Active:
+    """The state of the sample of an admitted lane."""
+    assert lane.waiting.active is not None
+    return lane.waiting.active

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,6 @@ def cached_path(cache: Path, name: str, key: dict[str, Any]) -> Path:
     """The file of the weights that belong to ``key`` (JSON-able: settings, data, split)."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return cache / f"{name}-{digest}.safetensors"
-
-
-def content_sha256(paths: Iterable[Path]) -> str:
-    """One digest of the bytes of files, in their order, so that changed or relabelled images give another model."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def load_cached(path: Path, network: nn.Module) -> bool:

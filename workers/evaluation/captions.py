@@ -1,13 +1,12 @@
-"""Captions of the test images: ``captions.jsonl``, one ``{"stem", "text", ...}`` a line."""
+"""Captions of the test images, and the labels that they come with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from workers.data.caption_lines import caption_lines
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.training_set import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -18,26 +17,25 @@ class Caption:
     label: str | None = None
 
 
-def read_captions(data: SegmentationFolder, label: str | None = None) -> dict[str, Caption]:
+def read_captions(data: TrainingSet, label: str | None = None) -> dict[str, Caption]:
     """The first caption of every stem; empty if the dataset has none.
 
-    ``label`` is the member that holds an image's label, such as ``modality``. Raises :class:`DatasetInvalid` for a line
-    without stem or text, or whose label is not text.
+    ``label`` is the member that holds an image's label, such as ``modality``. Raises :class:`DatasetInvalid` for a
+    label that is not text.
     """
-    path = data.folder / "captions.jsonl"
-    if not path.is_file():
-        return {}
     found: dict[str, Caption] = {}
-    for number, stem, text, members in caption_lines(path):
-        named = members.get(label) if label else None
-        if named is not None and not isinstance(named, str):
-            raise DatasetInvalid(f"{path} line {number}: {label} is {named!r}; a label is text. Name another member")
-        if text:
-            found.setdefault(stem, Caption(text, named))
+    for stem, lines in zip(data.all_stems, data.texts(data.all_stems), strict=True):
+        for line in lines:
+            named = line.get(label) if label else None
+            if named is not None and not isinstance(named, str):
+                raise DatasetInvalid(
+                    f"a caption of {stem!r} in {data.source} has {label} {named!r}; a label is text. Name another"
+                )
+            found.setdefault(stem, Caption(str(line["text"]), named))
     return found
 
 
-def captions_of(data: SegmentationFolder, stems: Sequence[str], captions: dict[str, Caption]) -> list[str] | None:
+def captions_of(data: TrainingSet, stems: Sequence[str], captions: dict[str, Caption]) -> list[str] | None:
     """The text of every stem, in order; None if no stem has one.
 
     Raises :class:`DatasetInvalid` if only some have one.
@@ -47,7 +45,7 @@ def captions_of(data: SegmentationFolder, stems: Sequence[str], captions: dict[s
         return None
     if without:
         raise DatasetInvalid(
-            f"{data.folder / 'captions.jsonl'} has no text for {len(without)} of {len(stems)} test images, "
+            f"{data.source} has no text for {len(without)} of {len(stems)} test images, "
             f"{without[0]!r} first; "
             f"caption them all, or measure by the mask alone"
         )

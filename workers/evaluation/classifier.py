@@ -14,10 +14,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_store.weights import to_channels_last
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.evaluation.cache import (
     cached_path,
-    content_sha256,
     load_cached,
     save_cached,
 )
@@ -133,7 +132,7 @@ def train_classifier(
 
 
 def cached_classifier(
-    data: SegmentationFolder,
+    data: TrainingSet,
     label_of: dict[str, str],
     labels: Sequence[str],
     settings: ClassifierSettings,
@@ -145,13 +144,14 @@ def cached_classifier(
 ) -> TrainedClassifier:
     """The classifier of training images ``label_of`` (stem -> one of ``labels``), from ``cache`` or newly trained."""
     up = data.has_up if has_up is None else has_up
-    content = content_sha256(map(data.image_path, label_of))
+    content = data.content_sha256(list(label_of), masks=False)
     key = {
         "settings": settings.model_dump(),
         "content": content,
         "label_of": label_of,
         "labels": list(labels),
         "has_up": up,
+        "fit": data.fit.model_dump(mode="json"),
     }
     path = cached_path(cache, f"classifier-{settings.size_px}px", key)
     network = to_channels_last(Classifier(len(labels), settings.width), device)

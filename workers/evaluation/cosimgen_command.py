@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from workers.evaluation.options import CommonOptions, check_system, common_options, find_model
+from workers.evaluation.options import CommonOptions, check_system, common_options, find_model, fit_of
 from workers.evaluation.progress_bar import ProgressBars
 from workers.training.command_support import errors_in_one_line
 
@@ -27,7 +27,7 @@ def cosimgen(common: CommonOptions, count: int, by: str, size: int | None) -> No
     A small segmenter is trained on the real train split first (minutes on a CPU) and cached.
     """
     from model_store.loading import load_system
-    from workers.data.segmentation_folder import SegmentationFolder
+    from workers.data.training_set import TrainingSet
     from workers.evaluation.cosimgen_evaluate import MeasurementPlan, default_segmenters, evaluate
     from workers.evaluation.report import table, write_figures, write_on_card, write_sheet
     from workers.evaluation.sampling import sampling_for
@@ -56,7 +56,7 @@ def cosimgen(common: CommonOptions, count: int, by: str, size: int | None) -> No
                 segmenters=settings,
                 features=common.open_features(),
             )
-            data = SegmentationFolder.open(common.data)
+            data = TrainingSet.open(common.data, fit=fit_of(card))
             common.out.mkdir(parents=True, exist_ok=True)  # refuses an unwritable folder before the work
             figures, made = evaluate(system, data, plan, common.cache, has_up=common.has_up, progress=progress)
             progress.close()

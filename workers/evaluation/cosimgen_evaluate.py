@@ -12,7 +12,8 @@ import numpy as np
 from model_store.card import ModelCard
 from model_store.features import FeatureNetwork
 from model_store.interface import System
-from workers.data.segmentation_folder import SegmentationFolder, present_classes
+from workers.data.pixels import present_classes
+from workers.data.training_set import TrainingSet
 from workers.evaluation.cosimgen_requests import (
     Query,
     Way,
@@ -69,7 +70,7 @@ def default_segmenters(card: ModelCard, size_px: int) -> dict[int, SegmenterSett
 
 def evaluate(
     system: System,
-    data: SegmentationFolder,
+    data: TrainingSet,
     plan: MeasurementPlan,
     cache: Path,
     *,
@@ -79,7 +80,7 @@ def evaluate(
     """Measures a model against a dataset's test split.
 
     Returns the figures (see :func:`faithfulness` and :func:`agreement`; JSON-able), and for each way of asking the
-    queries with the twins of the asked size. Raises :class:`workers.data.files.DatasetInvalid` when the
+    queries with the twins of the asked size. Raises :class:`workers.data.listings.DatasetInvalid` when the
     data has other classes or no test split.
     """
     card = system.card

@@ -10,8 +10,9 @@ import numpy as np
 from model_store.card import ModelCard
 from model_store.interface import ConditionRequest
 from service.kit.seeds import sample_seed
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder, present_classes
+from workers.data.listings import DatasetInvalid
+from workers.data.pixels import present_classes
+from workers.data.training_set import TrainingSet
 
 Way = Literal["classes", "prompts"]
 
@@ -35,12 +36,12 @@ def queryable_mask(card: ModelCard) -> np.ndarray:
     return np.array([entry.queryable for entry in card.classes])
 
 
-def check_same_classes(card: ModelCard, data: SegmentationFolder) -> None:
+def check_same_classes(card: ModelCard, data: TrainingSet) -> None:
     """Raises :class:`DatasetInvalid` unless the model and the data list the same class names in the same order."""
     ours, theirs = [entry.name for entry in card.classes], [entry.name for entry in data.classes]
     if ours != theirs:
         raise DatasetInvalid(
-            f"{card.id} has the classes {ours}, but {data.folder} has {theirs}; measure it on its own kind of data"
+            f"{card.id} has the classes {ours}, but {data.source} has {theirs}; measure it on its own kind of data"
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from workers.data.segmentation_folder import dihedral
+from workers.data.pixels import dihedral
 from workers.evaluation.sampling import images_as_tensor
 from workers.training.loop import iteration_generator, learning_rate
 

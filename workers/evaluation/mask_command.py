@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from workers.evaluation.options import CommonOptions, check_system, common_options, find_model
+from workers.evaluation.options import CommonOptions, check_system, common_options, find_model, fit_of
 from workers.evaluation.progress_bar import ProgressBars
 from workers.training.command_support import errors_in_one_line
 
@@ -88,8 +88,9 @@ def measure(
     system_name: str, common: CommonOptions, *, ablations: tuple[str, ...], further: tuple[str, ...], **chosen: Any
 ) -> None:
     """Measures ``common.model``, which must be of the system, and writes figures, sheets and, if asked, the card."""
+    from model_store.card import load_card
     from model_store.loading import load_system
-    from workers.data.segmentation_folder import SegmentationFolder
+    from workers.data.training_set import TrainingSet
     from workers.evaluation.mask_evaluate import evaluate_masks
     from workers.evaluation.mask_report import tables, write_sheets
     from workers.evaluation.report import write_figures, write_on_card
@@ -102,7 +103,7 @@ def measure(
             folder = find_model(common.model)
             check_system(folder, system_name)
             others = [_ablation(name, common) for name in (*ablations, *further)]
-            data = SegmentationFolder.open(common.data)
+            data = TrainingSet.open(common.data, fit=fit_of(load_card(folder)))
             system = load_system(folder, device=common.device, dtype=common.dtype)
             plan = _plan(system.card, common, **chosen)
             common.out.mkdir(parents=True, exist_ok=True)  # refuses an unwritable folder before the work

@@ -13,7 +13,7 @@ from model_store.card import ModelCard
 from model_store.features import FeatureNetwork
 from model_store.interface import ConditionRequest, System
 from service.kit.seeds import sample_seed
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.evaluation.captions import captions_of, read_captions
 from workers.evaluation.classifier import MAX_CLASSIFIER_PX, ClassifierSettings, cached_classifier
 from workers.evaluation.cosimgen_evaluate import Progress
@@ -103,7 +103,7 @@ def check_comparable(card: ModelCard, other: ModelCard) -> None:
 
 def evaluate_masks(
     system: System,
-    data: SegmentationFolder,
+    data: TrainingSet,
     plan: MaskPlan,
     cache: Path,
     *,
@@ -114,7 +114,7 @@ def evaluate_masks(
     """Measures a model against a dataset's test split: one image for each test mask and way, all at the generated size.
 
     Returns the figures (JSON-able) and their images. Whatever cannot be measured is refused before anything is trained
-    or made: :class:`workers.data.files.DatasetInvalid` for the data, ValueError for the models and the plan.
+    or made: :class:`workers.data.listings.DatasetInvalid` for the data, ValueError for the models and the plan.
     """
     card, report = system.card, progress or (lambda what, done, total: None)
     check_takes_masks(card)
@@ -209,7 +209,7 @@ def _checked_ways(
     return asked or possible
 
 
-def _labels(card: ModelCard, data: SegmentationFolder, plan: MaskPlan, captions: dict[str, Any]) -> Labels | None:
+def _labels(card: ModelCard, data: TrainingSet, plan: MaskPlan, captions: dict[str, Any]) -> Labels | None:
     if plan.text_count == 0 or text_way(card) is None:
         return None
     if plan.label is None and all(caption.label is None for caption in captions.values()):

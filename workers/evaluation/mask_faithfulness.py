@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.data.files import DatasetInvalid
+from workers.data.listings import DatasetInvalid
 from workers.evaluation.dice import class_dices, dice_by_image, foreground_of, pooled_dice
 from workers.evaluation.metrics import confusion_matrix
 from workers.evaluation.realism import rounded

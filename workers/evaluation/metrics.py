@@ -1,7 +1,7 @@
 """Metrics of twins, as pure functions: arrays in, numbers out.
 
 Masks are ``(N, H, W)`` uint8 class indices, 255 where no class is confident. Which classes are in a mask, ``(N, K)``
-bool, is decided by :func:`workers.data.segmentation_folder.present_classes`: those that hold at least 0.5 % of all its
+bool, is decided by :func:`workers.data.pixels.present_classes`: those that hold at least 0.5 % of all its
 pixels, 255 counted too.
 """
 

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model_store import bundled_folder
+from workers.training.options import DATASET_HELP
 
 if TYPE_CHECKING:
+    from model_store.card import ModelCard
     from model_store.features import FeatureNetwork
+    from workers.data.fit import Fit
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
-_DATA = click.Path(exists=True, file_okay=False, path_type=Path)
 
 _OPTIONS = (
     click.option("--model", required=True, help="A model folder, or the name (or name@version) of a bundled model."),
-    click.option("--data", required=True, type=_DATA, help="The dataset, whose test split is used."),
+    click.option("--data", required=True, metavar="DATASET", help=f"Its test split is used. {DATASET_HELP}"),
     click.option("--steps", type=click.IntRange(1), help="Sampling steps [default: the card's]."),
     click.option("--guidance", type=float, help="Guidance scale [default: the card's]."),
     click.option("--eta", type=click.FloatRange(0, 1), help="DDIM's eta [default: the card's]."),
@@ -61,7 +63,7 @@ class CommonOptions:
     """The values of the options that all commands have; None if the card, the data or the size decides."""
 
     model: str
-    data: Path
+    data: str
     steps: int | None
     guidance: float | None
     eta: float | None
@@ -119,6 +121,14 @@ def check_system(folder: Path, system_name: str) -> None:
         raise ValueError(
             f"{card.id} is a {card.system} model, not a {system_name} one; measure it with `twinset evaluate {command}`"
         )
+
+
+def fit_of(card: ModelCard) -> Fit:
+    """How the model's training images became squares, so that it is measured on real ones that did; crop by default."""
+    from workers.data.fit import Fit
+
+    about = card.training.get("fit") or {}
+    return Fit(kind=about.get("kind", "crop"), tile_px=about.get("tile_px"))
 
 
 def find_model(model: str) -> Path:

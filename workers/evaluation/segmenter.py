@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from model_store.card import IGNORE_INDEX
 from model_store.weights import to_channels_last
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.evaluation.cache import (
     cached_path,
-    content_sha256,
     load_cached,
     save_cached,
 )
@@ -139,7 +138,7 @@ def train_segmenter(
 
 
 def cached_segmenter(
-    data: SegmentationFolder,
+    data: TrainingSet,
     settings: SegmenterSettings,
     cache: Path,
     *,
@@ -157,13 +156,14 @@ def cached_segmenter(
     )
     up = data.has_up if has_up is None else has_up
     stems = data.stems("train")
-    content = content_sha256(path for stem in stems for path in (data.image_path(stem), data.mask_path(stem)))
+    content = data.content_sha256(stems)
     key = {
         "settings": settings.model_dump(),
         "classes": len(data.classes),
         "content": content,
         "answerable": classes,
         "has_up": up,
+        "fit": data.fit.model_dump(mode="json"),
     }
     path = cached_path(cache, f"segmenter-{settings.size_px}px", key)
     network = to_channels_last(Segmenter(len(data.classes), settings.width), device)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from model_store.interface import System
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.training_set import TrainingSet
 from workers.evaluation.captions import Caption, labelled
 from workers.evaluation.classifier import TrainedClassifier
 from workers.evaluation.mask_requests import requests_by_label, text_way
@@ -38,7 +38,7 @@ class Labels:
     left_out: tuple[str, ...]
 
 
-def read_labels(data: SegmentationFolder, captions: dict[str, Caption], member: str) -> Labels:
+def read_labels(data: TrainingSet, captions: dict[str, Caption], member: str) -> Labels:
     """The labels that occur in both splits, in alphabetic order; the others are left out, and named.
 
     Raises :class:`DatasetInvalid` unless there are at least two.
@@ -48,7 +48,7 @@ def read_labels(data: SegmentationFolder, captions: dict[str, Caption], member: 
     names = tuple(sorted({*train.values()} & {*test.values()}))
     if len(names) < 2:
         raise DatasetInvalid(
-            f"{data.folder / 'captions.jsonl'} gives {len(names)} labels as {member!r} that occur in both train and "
+            f"{data.source} gives {len(names)} labels as {member!r} that occur in both train and "
             "test images, and "
             "at least two are needed; name another member with --label, or leave the text control out with "
             "--text-count 0"
@@ -89,7 +89,7 @@ def label_accuracy(requested: np.ndarray, predicted: np.ndarray, names: Sequence
 
 def control_text(
     system: System,
-    data: SegmentationFolder,
+    data: TrainingSet,
     labels: Labels,
     classifier: TrainedClassifier,
     masks: np.ndarray,

@@ -8,6 +8,7 @@ from typing import Any
 from model_store.card import ModelCard
 from model_store.interface import MaskInput
 from model_store.masks.decode import Twin
+from service.jobs.sizes import size_of
 from service.jobs.spec import JobSpec
 from service.kit.png import encode_image, encode_mask
 from service.kit.seeds import sample_seed
@@ -49,6 +50,7 @@ def provenance_of(spec: JobSpec, index: int) -> dict[str, Any]:
         wanted["mask_sha256"] = spec.mask[number].sha256
     if spec.guidance_target is not None:
         wanted["guidance_target"] = spec.guidance_target
+    fitted_by = {name: value for name, value in spec.described().items() if name in ("fit", "canvas")}
     return {
         "model": spec.model,
         "weights_sha256": spec.weights_sha256,
@@ -57,6 +59,7 @@ def provenance_of(spec: JobSpec, index: int) -> dict[str, Any]:
         "steps": spec.steps,
         "guidance_scale": spec.guidance_scale,
         "eta": spec.eta,
-        "size_px": spec.size,
+        "size_px": size_of(*spec.sides(index)),
+        **fitted_by,
         **wanted,
     }

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_store.interface import ConditionRequest, MaskInput
+from model_store.interface import ConditionRequest
 from model_store.masks.decode import Twin
 from service.errors import StoreError
 from service.jobs.sample_item import MadeTwin
@@ -32,11 +32,14 @@ from service.kit.seeds import sample_seed
 from service.store.base import ObjectStore
 from workers.engine import Engine, EngineStopped, SampleFailed, SampleRequest
 from workers.engine.threads import use_threads
+from workers.generation.drawing import Drawing
 from workers.generation.encode import encode_twin
 from workers.generation.stage import Stage
 from workers.models.loaded_model import LoadedModel
 
 _HELD_PER_FREE_SLOT = 3
+_CANVASES = 16
+"""Large canvases that are in a pipeline at the same time, at most."""
 
 
 class Abandoned(Exception):
@@ -54,7 +57,7 @@ class InFlightSample:
     model: LoadedModel
     spec: JobSpec
     index: int
-    mask: MaskInput | None = None
+    drawing: Drawing | None = None
     item: Future[SampleRecord | MadeTwin] = field(default_factory=Future)
     abandoned: threading.Event = field(default_factory=threading.Event)
     latent: Future[Tensor] | None = None
@@ -106,14 +109,20 @@ class Pipeline:
 
         If the model refuses the sample (ValueError), its item has the reason as its error.
         """
-        if not self._take_slot(spec.tenant):
+        try:
+            drawing = Drawing.of(spec, index, request, model.system)
+        except ValueError as error:
+            return InFlightSample.failed(model, spec, index, str(error))
+        slots = self._slots_of(drawing)
+        if not self._take_slots(spec.tenant, slots):
             return None
-        in_flight = InFlightSample(model, spec, index, request.mask)
-        in_flight.item.add_done_callback(lambda _: self._free_slot(spec.tenant))
+        in_flight = InFlightSample(model, spec, index, drawing)
+        in_flight.item.add_done_callback(lambda _: self._free_slots(spec.tenant, slots))
         try:
             sample = SampleRequest(
                 seed=in_flight.seed,
-                guidance_inputs=model.guidance_inputs(request),
+                guidance_inputs=drawing.guidance_inputs(model),
+                windows=drawing.windows,
                 steps=spec.steps,
                 guidance_scale=spec.guidance_scale,
                 eta=spec.eta,
@@ -139,17 +148,22 @@ class Pipeline:
         self.decoding.close()
         self.storing.close()
 
-    def _take_slot(self, tenant: str) -> bool:
+    def _slots_of(self, drawing: Drawing) -> int:
+        """A slot for each window, as each has a condition in memory; no more than others always leave free."""
+        windows = 1 if drawing.windows is None else len(drawing.windows)
+        return min(windows, max(1, self._capacity // _CANVASES))
+
+    def _take_slots(self, tenant: str, count: int) -> bool:
         with self._counting:
             free = self._capacity - self._held.total()
-            if self._held[tenant] >= _HELD_PER_FREE_SLOT * free:
+            if free < count or self._held[tenant] >= _HELD_PER_FREE_SLOT * free:
                 return False
-            self._held[tenant] += 1
+            self._held[tenant] += count
             return True
 
-    def _free_slot(self, tenant: str) -> None:
+    def _free_slots(self, tenant: str, count: int) -> None:
         with self._counting:
-            self._held[tenant] -= 1
+            self._held[tenant] -= count
             if not self._held[tenant]:
                 del self._held[tenant]
 
@@ -157,14 +171,16 @@ class Pipeline:
         """Decodes one sample a call, even if others wait, so that a sample's bits do not depend on other samples."""
         if latent.cancelled():
             raise Abandoned(f"sample {in_flight.index} of job {in_flight.spec.job} was abandoned")
+        assert in_flight.drawing is not None
         with torch.inference_mode():
-            [twin] = in_flight.model.system.decode(latent.result()[None], in_flight.spec.size)
+            twin = in_flight.drawing.twin(in_flight.model.system, latent.result())
         self._queue_stage(in_flight, self.storing, self._save, twin)
 
     def _save(self, in_flight: InFlightSample, twin: Twin) -> None:
         """Stores the image, then the mask; they count once the chunk's record is written after them."""
         spec, index = in_flight.spec, in_flight.index
-        encoded = encode_twin(spec, index, in_flight.model.card, twin, in_flight.mask)
+        assert in_flight.drawing is not None
+        encoded = encode_twin(spec, index, in_flight.model.card, twin, in_flight.drawing.request.mask)
         scores = encoded.scores
         made = MadeTwin(
             index,

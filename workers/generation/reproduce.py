@@ -17,6 +17,7 @@ from service.settings import Settings
 from service.store.base import ObjectStore
 from workers.engine import Engine, SampleRequest
 from workers.engine.threads import use_threads
+from workers.generation.drawing import Drawing
 from workers.generation.encode import EncodedTwin, encode_twin
 from workers.generation.inputs import JobInputs
 from workers.models.cache import ModelCache
@@ -86,9 +87,11 @@ class Remaker:
         """Submits sample ``index`` to the engine. Its errors are raised by the future's ``result()``."""
         spec = self._spec
         try:
+            drawing = self._drawing(index)
             request = SampleRequest(
                 seed=sample_seed(spec.seed, index),
-                guidance_inputs=self.model.guidance_inputs(self._inputs.request(spec, index)),
+                guidance_inputs=drawing.guidance_inputs(self.model),
+                windows=drawing.windows,
                 steps=spec.steps,
                 guidance_scale=spec.guidance_scale,
                 eta=spec.eta,
@@ -105,11 +108,15 @@ class Remaker:
         spec, x0 = self._spec, latent.result()
 
         def decode() -> EncodedTwin:
+            drawing = self._drawing(index)
             with torch.inference_mode():
-                [twin] = self.model.system.decode(x0[None], spec.size)
-            return encode_twin(spec, index, self.model.card, twin, self._inputs.request(spec, index).mask)
+                twin = drawing.twin(self.model.system, x0)
+            return encode_twin(spec, index, self.model.card, twin, drawing.request.mask)
 
         return self._decoder.submit(decode).result()
+
+    def _drawing(self, index: int) -> Drawing:
+        return Drawing.of(self._spec, index, self._inputs.request(self._spec, index), self.model.system)
 
     def close(self) -> None:
         """Ends the threads; unfinished samples are dropped."""

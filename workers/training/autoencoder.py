@@ -31,8 +31,13 @@ from model_store.latent.autoencoder import (
 )
 from model_store.masks.decode import to_pixels
 from model_store.weights import to_channels_last
-from workers.data.image_folder import ImageFolder, as_images, draw_turns
+from workers.data.pairs import JoinedPairs
+from workers.data.pixels import as_images, draw_turns
+from workers.data.stream import InputOptions, PairStream
+from workers.data.tiles import PairDraw
+from workers.data.training_set import TrainingSet
 from workers.training.autoencoder_result import latent_deviation, measured_psnr, reconstructed, save_autoencoder
+from workers.training.input import as_draws, training_rows
 from workers.training.latents import LatentBank, grid, latent_data
 from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
 from workers.training.network_trainer import NetworkTrainer, RunSettings
@@ -102,19 +107,20 @@ class AutoencoderObjective(nn.Module):
 
 
 class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
-    """An autoencoder run: images in memory, network, optimiser."""
+    """An autoencoder run: images by iteration, network, optimiser."""
 
     settings: AutoencoderTraining
 
     def __init__(
         self,
-        data: Sequence[ImageFolder],
+        data: Sequence[TrainingSet],
         out: Path,
         settings: AutoencoderTraining,
         accelerator: Accelerator,
         *,
         features_weights: Path | None = None,
         has_up: bool | None = None,
+        input_options: InputOptions | None = None,
     ) -> None:
         """``has_up`` overrides the datasets'. Raises ValueError for a size that the network cannot divide."""
         super().__init__(out, settings, accelerator)
@@ -123,17 +129,35 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
                 f"--size {settings.size_px} is not a multiple of {settings.network.factor}, the factor by which the "
                 "autoencoder reduces images"
             )
-        self.data = tuple(data)
+        self.data, options = tuple(folder.with_fit(settings.fit) for folder in data), input_options or InputOptions()
         up = any(folder.has_up for folder in data) if has_up is None else has_up
         self.turns = 1 if up else 8
         self.features: FeatureNetwork | None = None
         if settings.perceptual_weight:
             opened = open_features(settings.features, features_weights)
             self.features = to_channels_last(opened, accelerator.device)
-        self.images = np.concatenate([folder.images(folder.stems(), settings.size_px) for folder in data])
-        self.rows = EndlessRows(len(self.images), settings.seed)
+        share = options.cache_bytes // len(data)
+        self.pairs = JoinedPairs(
+            [folder.pairs(settings.size_px, folder.stems(), cache_bytes=share) for folder in self.data]
+        )
+        # of several datasets each row is drawn as often; their tiles, each dataset as often
+        self.rows = EndlessRows(len(self.pairs), settings.seed)
+        self._tiles = [training_rows(folder, folder.stems(), settings.seed + n) for n, folder in enumerate(self.data)]
+        self.stream = PairStream(self.pairs, self._draws, options)
+        self.streams = (self.stream,)
         autoencoder = build_autoencoder(settings.network)
         self.begin(autoencoder, AutoencoderObjective(autoencoder))
+
+    def _draws(self, iteration: int) -> list[PairDraw]:
+        if self.settings.fit.kind != "tiles":
+            return as_draws(self.rows_of(self.rows, iteration))
+        size, count = max(1, self.settings.batch_size // self.accelerator.num_processes), len(self.data)
+        first = (iteration * self.accelerator.num_processes + self.accelerator.process_index) * size
+        drawn = []
+        for position in range(first, first + size):
+            (draw,) = as_draws([self._tiles[position % count][position // count]])
+            drawn.append(draw._replace(row=draw.row + self.pairs.begin(position % count)))
+        return drawn
 
     @property
     def notices(self) -> Sequence[str]:
@@ -150,10 +174,10 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
         """One iteration; returns its losses."""
         settings, device = self.settings, self.accelerator.device
         generator = iteration_generator(settings.seed, iteration, self.accelerator.process_index)
-        rows = self.rows_of(self.rows, iteration)
-        images = as_images(self.images[rows], draw_turns(len(rows), self.turns, generator))
+        read, _ = self.stream.batch(iteration)
+        images = as_images(read, draw_turns(len(read), self.turns, generator))
         side = settings.size_px // settings.network.factor
-        noise = torch.randn(len(rows), settings.network.latent_channels, side, side, generator=generator)
+        noise = torch.randn(len(read), settings.network.latent_channels, side, side, generator=generator)
         images, noise = images.to(device, memory_format=torch.channels_last), noise.to(device)
         self.set_rate(self.optimizer, iteration)
         with self.accelerator.autocast(), attention_kernel(device):
@@ -169,9 +193,7 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
     def held_out(self) -> tuple[str, np.ndarray]:
         """(split, images) for samples and figures: the test split, or the train split if a dataset has no other."""
         split = "test" if all(folder.held_out_split == "test" for folder in self.data) else "train"
-        return split, np.concatenate(
-            [folder.images(folder.stems(split), self.settings.size_px) for folder in self.data]
-        )
+        return split, np.concatenate([folder.arrays(split, self.settings.size_px)[0] for folder in self.data])
 
     def save_samples(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``: a few held-out images, real and reconstructed, a row each."""
@@ -191,7 +213,7 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
         """
         split, images = self.held_out()
         with self.result() as network:
-            deviation = latent_deviation(LatentBank(network, self.images, 1), network.config["scaling_factor"])
+            deviation = latent_deviation(LatentBank(network, self.pairs, 1), network.config["scaling_factor"])
             about = {
                 "kind": "twinset",
                 "name": self.out.resolve().name,
@@ -202,6 +224,7 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
                 "data": [
                     latent_data(folder.name, folder.licence, len(folder.stems()), "autoencoder") for folder in self.data
                 ],
+                "fit": [folder.scale_about(self.settings.size_px, folder.stems()) for folder in self.data],
                 "measured_on": split,
                 "measured": {
                     "psnr_db": measured_psnr(network, images),

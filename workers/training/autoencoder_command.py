@@ -10,7 +10,7 @@ from rich.console import Console
 
 from model_store.features import FEATURE_NETWORKS
 from workers.training.command_support import errors_in_one_line, pop_intervals, run_to_end
-from workers.training.options import READ_FILE, READ_FOLDER, run_options
+from workers.training.options import DATASET_HELP, READ_FILE, data_options, pop_data_options, run_options
 
 
 @click.command("autoencoder")
@@ -19,8 +19,8 @@ from workers.training.options import READ_FILE, READ_FOLDER, run_options
     "folders",
     required=True,
     multiple=True,
-    type=READ_FOLDER,
-    help="images/, train.txt, test.txt; may be given again.",
+    metavar="DATASET",
+    help=f"Masks are not needed; may be given again. {DATASET_HELP}",
 )
 @click.option("--list", "listing", type=READ_FILE, help="Stems to train on, in the place of train.txt.")
 @click.option("--size", "size_px", required=True, type=click.IntRange(8), help="Side of the images.")
@@ -44,8 +44,9 @@ from workers.training.options import READ_FILE, READ_FOLDER, run_options
 @click.option("--perceptual-weight", type=click.FloatRange(0), help="0 trains without it.")
 @click.option("--kl-weight", type=click.FloatRange(0))
 @run_options
+@data_options
 def autoencoder(
-    folders: tuple[Path, ...],
+    folders: tuple[str, ...],
     listing: Path | None,
     out: Path,
     size_px: int,
@@ -60,18 +61,27 @@ def autoencoder(
     """Train an autoencoder of images, and measure it on the test split."""
     from accelerate import Accelerator
 
-    from workers.data.image_folder import ImageFolder
+    from workers.data.training_set import TrainingSet
     from workers.training.autoencoder import AutoencoderTrainer, preset_autoencoder
 
     if listing is not None and len(folders) > 1:
         raise click.UsageError("--list names the stems of one --data; leave it out, or give one folder")
     console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
-        settings = preset_autoencoder(preset, size_px, paper=paper, **changes)
+        choices = pop_data_options(changes)
+        settings = preset_autoencoder(preset, size_px, paper=paper, fit=choices.fit(size_px), **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
-        data = [ImageFolder.open(folder, listing) for folder in folders]
+        data = [TrainingSet.open(folder, listing, images_only=True, window=choices.window) for folder in folders]
         has_up = None if no_up is None else not no_up
-        trainer = AutoencoderTrainer(data, out, settings, accelerator, features_weights=features_weights, has_up=has_up)
+        trainer = AutoencoderTrainer(
+            data,
+            out,
+            settings,
+            accelerator,
+            features_weights=features_weights,
+            has_up=has_up,
+            input_options=choices.input,
+        )
         done = run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process:
             about = trainer.finish(done, precision)

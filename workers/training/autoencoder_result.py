@@ -15,8 +15,8 @@ from torch import Tensor
 from model_store.latent.autoencoder import AutoencoderConfig
 from model_store.latent.base import AUTOENCODER_ABOUT, AUTOENCODER_WEIGHTS
 from model_store.masks.decode import to_pixels
-from workers.data.image_folder import as_images
 from workers.data.image_quality import psnr
+from workers.data.pixels import as_images
 from workers.training.card_parts import joined_licences, versions, weights_file
 from workers.training.latents import LatentBank
 

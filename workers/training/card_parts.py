@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.card import CardInvalid, ModelCard, WeightsFile, load_card
+from workers.data.fit import Fit
 from workers.training.training_log import read_log
 
 INTENDED_USE = "More training images for segmentation models of the same kind of scene, mixed with real ones."
@@ -44,6 +45,16 @@ def versions(*packages: str) -> dict[str, str]:
 def joined_licences(licences: Iterable[str]) -> str:
     """The licences of all training data, each once, in order."""
     return "; ".join(dict.fromkeys(licence for licence in licences if licence))
+
+
+def fit_deviation(fit: Fit) -> list[str]:
+    """How images became squares, as sentences for a card; none for the centre crop."""
+    if fit.tile_px is not None:
+        seen = ", ".join(f"{share:.0%} of them around {name}" for name, share in fit.seen.items())
+        return [
+            f"Trained on random tiles of {fit.tile_px} px of the images, {seen or 'half of them cut around a class'}."
+        ]
+    return ["Images are squeezed to squares."] if fit.kind == "stretch" else []
 
 
 def keep_figures(card: ModelCard, folder: Path) -> ModelCard:

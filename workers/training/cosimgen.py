@@ -30,14 +30,11 @@ from model_store.diffusion.schedule import (
 from model_store.masks.palette import fibonacci_rgb, paint
 from model_store.text import load_text_encoder
 from model_store.weights import to_channels_last
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import (
-    SegmentationFolder,
-    clear_rows,
-    dihedral,
-    present_classes,
-    repeat_factors,
-)
+from workers.data.listings import DatasetInvalid
+from workers.data.pixels import PRESENT_SHARE, clear_rows, dihedral, present_classes, repeat_factors
+from workers.data.stream import InputOptions, PairStream
+from workers.data.tiles import PairDraw, TilePlan
+from workers.data.training_set import TrainingSet
 from workers.training.checkpoints import (
     check_same_data,
     checkpoint_settings,
@@ -49,13 +46,14 @@ from workers.training.checkpoints import (
 from workers.training.cosimgen_objective import CoSimGenObjective, align_projection
 from workers.training.cosimgen_settings import CoSimGenTraining
 from workers.training.grids import sample_grid
-from workers.training.loop import Ema, EndlessRows, attention_kernel, iteration_generator, stratified_timesteps
+from workers.training.input import SAMPLED_TILES, as_draws, training_rows
+from workers.training.loop import Ema, attention_kernel, iteration_generator, stratified_timesteps
 from workers.training.prompts import PromptBank, many_class_sets
 from workers.training.trainer import Trainer, check_gradient
 
 
 class CoSimGenTrainer(Trainer):
-    """A CoSimGen run: data in memory, networks, optimisers.
+    """A CoSimGen run: pairs by iteration, networks, optimisers.
 
     :meth:`step` is one iteration, :meth:`run` all that are left.
     """
@@ -64,19 +62,22 @@ class CoSimGenTrainer(Trainer):
 
     def __init__(
         self,
-        data: SegmentationFolder,
+        data: TrainingSet,
         out: Path,
         settings: CoSimGenTraining,
         accelerator: Accelerator,
         *,
         has_up: bool | None = None,
         encode: Callable[[Sequence[str]], Tensor] | None = None,
+        input_options: InputOptions | None = None,
     ) -> None:
         """``has_up`` overrides the dataset's; ``encode`` replaces the sentence transformer.
 
         Raises ValueError if ``out`` holds a run of another network.
         """
-        self.data, self.out, self.settings, self.accelerator = data, Path(out), settings, accelerator
+        self.data, self.out = data.with_fit(settings.fit), Path(out)
+        self.settings, self.accelerator = settings, accelerator
+        self._options = input_options or InputOptions()
         self._encode = encode or load_text_encoder().encode
         self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
         torch.manual_seed(settings.seed)
@@ -123,23 +124,46 @@ class CoSimGenTrainer(Trainer):
     def _load_data(self) -> None:
         stems = self.data.stems("train")
         size, count = self.settings.network.size_px, len(self.data.classes)
-        images, masks = self.data.training_arrays(size)
+        pairs = self.data.pairs(size, stems, cache_bytes=self._options.cache_bytes)
+        counts = pairs.counts(count)
+        self.data.check_learnable(counts, size)
         queryable = np.array([entry.queryable for entry in self.data.classes])
         if not queryable.any():
             raise DatasetInvalid(
-                f"no class of {self.data.folder / 'dataset.json'} can be requested: "
-                f"{', '.join(c.name for c in self.data.classes)} are "
-                'read as unlabelled background; give one "queryable": true'
+                f"no class of {self.data.source} can be requested: {', '.join(c.name for c in self.data.classes)} are "
+                'read as unlabelled background; give one "queryable": true in dataset.json'
             )
-        clear = clear_rows(masks, queryable, self.settings.presence_margin)
-        self.images, self.masks, self.stems = images[clear], masks[clear], [stems[row] for row in clear]
-        present = present_classes(self.masks, count)
-        self.data = self.data.trained_on(np.any(present, axis=0, keepdims=True)[0])
-        self.present = present & queryable
-        repeats = repeat_factors(self.present, self.settings.repeat_below) if self.settings.repeat_below else None
-        self.rows = EndlessRows(len(self.images), self.settings.seed, repeats)
+        if self.data.fit.kind == "tiles":
+            self.places, self.stems = np.arange(len(stems)), list(stems)
+            self.rows = training_rows(self.data, stems, self.settings.seed)
+        else:
+            shares = counts / size**2
+            self.places = clear_rows(shares, queryable, self.settings.presence_margin)
+            self.stems = [stems[row] for row in self.places]
+            found = shares[self.places] >= PRESENT_SHARE
+            self.present = found & queryable
+            self.rows = training_rows(self.data, self.stems, self.settings.seed, self._repeats)
+        self.stream = PairStream(pairs, self._draws, self._options)
+        self.streams = (self.stream,)
+        if isinstance(self.rows, TilePlan):
+            draws = [self.rows[position] for position in range(min(SAMPLED_TILES, 8 * self.rows.tiles))]
+            found = np.concatenate([present_classes(pairs.pair(draw)[1][None], count) for draw in draws])
+            self.present = found & queryable
+        self.data = self.data.trained_on(np.any(found, axis=0, keepdims=True)[0])
         self.colours = fibonacci_rgb(count)
-        self.prompts = PromptBank(self.data, self.present, self.stems, self._encode)
+        # what a caption says of an image need not hold for its tiles
+        named = self.stems if self.data.fit.kind != "tiles" else [""] * len(self.present)
+        self.named = named
+        self.queryable = queryable
+        self.prompts = PromptBank(self.data, self.present, named, self._encode)
+
+    def _repeats(self) -> np.ndarray | None:
+        return repeat_factors(self.present, self.settings.repeat_below) if self.settings.repeat_below else None
+
+    def _draws(self, iteration: int) -> list[PairDraw]:
+        size = self.settings.batch_size // self.accelerator.num_processes
+        first = (iteration * self.accelerator.num_processes + self.accelerator.process_index) * size
+        return as_draws([self.rows[first + offset] for offset in range(size)], self.places)
 
     def _resume(self, optimizers: list[torch.optim.Optimizer]) -> None:
         found = load_checkpoint(self.out)
@@ -182,24 +206,22 @@ class CoSimGenTrainer(Trainer):
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """This process's pairs ``(B, 6, h, w)``, their class sets ``(B, K)`` and a text embedding each ``(B, 384)``."""
-        size = self.settings.batch_size // self.accelerator.num_processes
-        first = (iteration * self.accelerator.num_processes + self.accelerator.process_index) * size
-        rows = [self.rows[first + offset] for offset in range(size)]
-        turns = torch.randint(self.turns, (size,), generator=generator).tolist()
+        images, masks = self.stream.batch(iteration)
+        turns = torch.randint(self.turns, (len(images),), generator=generator).tolist()
         painted = [
             np.concatenate(
                 [
-                    dihedral(self.images[row], turn).astype(np.float32) / 127.5 - 1.0,
-                    paint(dihedral(self.masks[row], turn), self.colours),
+                    dihedral(image, turn).astype(np.float32) / 127.5 - 1.0,
+                    paint(dihedral(mask, turn), self.colours),
                 ],
                 axis=-1,
             )
-            for row, turn in zip(rows, turns, strict=True)
+            for image, mask, turn in zip(images, masks, turns, strict=True)
         ]
         pairs = torch.from_numpy(np.stack(painted)).permute(
             0, 3, 1, 2
         )  # NHWC memory seen as NCHW: channels_last already
-        present = self.present[rows]
+        present = present_classes(masks, len(self.queryable)) & self.queryable
         return pairs, torch.from_numpy(present.astype(np.float32)), self.prompts.draw(present, generator)
 
     def step(self, iteration: int) -> dict[str, float]:
@@ -276,7 +298,7 @@ class CoSimGenTrainer(Trainer):
         sets = many_class_sets(self.present, queryable, rng)
         # captions belong to the class sets of their images, so those rows come first and carry the stems
         rows = np.concatenate([self.present, sets])
-        bank = PromptBank(self.data, rows, [*self.stems, *[""] * len(sets)], self._encode, others=24)
+        bank = PromptBank(self.data, rows, [*self.named, *[""] * len(sets)], self._encode, others=24)
         left = align_projection(network, bank, iterations=settings.alignment_iterations, seed=settings.seed)
         self.ema.shadow = [parameter.detach().clone() for parameter in network.parameters()]
         self.aligned = True

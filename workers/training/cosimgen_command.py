@@ -14,16 +14,20 @@ from workers.training.command_support import (
     report_written,
     run_to_end,
 )
-from workers.training.options import MAX_GUIDANCE, check_name, check_version, model_name, parse_aliases
+from workers.training.options import (
+    DATASET_HELP,
+    MAX_GUIDANCE,
+    check_name,
+    check_version,
+    data_options,
+    model_name,
+    parse_aliases,
+    pop_data_options,
+)
 
 
 @click.command("cosimgen")
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="images/, masks/, dataset.json, train.txt.",
-)
+@click.option("--data", required=True, metavar="DATASET", help=DATASET_HELP)
 @click.option(
     "--out",
     required=True,
@@ -64,6 +68,7 @@ from workers.training.options import MAX_GUIDANCE, check_name, check_version, mo
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of timesteps from the noisiest fifth; 0.2 is the paper's.",
 )
+@data_options
 @click.option("--seed", type=click.IntRange(0))
 @click.option(
     "--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision."
@@ -105,7 +110,7 @@ from workers.training.options import MAX_GUIDANCE, check_name, check_version, mo
 @click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))
 @click.option("--log-every", default=50, show_default=True, type=click.IntRange(1))
 def cosimgen(
-    data: Path,
+    data: str,
     out: Path,
     preset: str,
     precision: str,
@@ -121,7 +126,7 @@ def cosimgen(
     notes: tuple[str, ...],
     **changes: Any,
 ) -> None:
-    """Train CoSimGen on a folder of images and masks, and write OUT/model.
+    """Train CoSimGen on images and masks, and write OUT/model.
 
     A stopped run resumes at its checkpoint; a finished one only writes OUT/model again, so that a
     super-resolution trained meanwhile can be put in. On several GPUs: accelerate launch -m service.cli train cosimgen
@@ -129,20 +134,30 @@ def cosimgen(
     """
     from accelerate import Accelerator
 
-    from workers.data.segmentation_folder import SegmentationFolder
+    from workers.data.training_set import TrainingSet
     from workers.training.cosimgen import CoSimGenTrainer
     from workers.training.cosimgen_settings import preset_training
     from workers.training.export import export_model, open_superres
 
     console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
-        dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
+        choices = pop_data_options(changes)
+        dataset = TrainingSet.open(data, window=choices.window).with_aliases(parse_aliases(aliases))
         settings = preset_training(preset, len(dataset.classes), **changes)
+        if (fit := choices.fit(settings.network.size_px)) is not None:
+            settings = settings.model_copy(update={"fit": fit})
         if superres is not None:
             # refuses one that does not fit before the training, not after it
             open_superres(superres, settings.network.size_px)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
-        trainer = CoSimGenTrainer(dataset, out, settings, accelerator, has_up=None if no_up is None else not no_up)
+        trainer = CoSimGenTrainer(
+            dataset,
+            out,
+            settings,
+            accelerator,
+            has_up=None if no_up is None else not no_up,
+            input_options=choices.input,
+        )
         run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process and settings.alignment_iterations and not trainer.aligned:
             left = trainer.align_text()
@@ -153,7 +168,7 @@ def cosimgen(
                 out,
                 folder,
                 trainer.data,
-                name=name or model_name("cosimgen", data),
+                name=name or model_name("cosimgen", dataset.plain_name),
                 version=model_version,
                 superres=superres,
                 title=title,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model_store.card import SamplerConvention
 from model_store.cosimgen.config import CoSimGenConfig, paper_config, small_config
 from model_store.cosimgen.losses import ADVERSARIAL_WEIGHT
+from workers.data.fit import Fit
 from workers.training.loop import NOISY_FIFTH
 
 
@@ -51,6 +52,7 @@ class CoSimGenTraining(BaseModel):
     schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     discriminator_width: int = 64
     seed: int = 0
+    fit: Fit = Field(default_factory=Fit, description="how images become the network's square")
     network: CoSimGenConfig
 
     @property

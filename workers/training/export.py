@@ -16,11 +16,13 @@ from model_store.cosimgen.losses import ADVERSARIAL_WEIGHT
 from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGHTS_FILE
 from model_store.masks.palette import fibonacci_rgb
 from model_store.text import ALL_MINILM
-from workers.data.segmentation_folder import PRESENT_SHARE, SegmentationFolder
+from workers.data.pixels import PRESENT_SHARE
+from workers.data.training_set import TrainingSet
 from workers.training.card_parts import (
     INTENDED_USE,
     LIMITS_OF_USE,
     ExportImpossible,
+    fit_deviation,
     keep_figures,
     last_log_line,
     versions,
@@ -76,12 +78,14 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
             f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at "
             f"{settings.map_rate}."
         )
-    if settings.repeat_below:
+    tiles = settings.fit.kind == "tiles"
+    found += fit_deviation(settings.fit)
+    if settings.repeat_below and not tiles:
         found.append(
             f"Class sets rarer than {settings.repeat_below:.0%} of the images are drawn "
             f"sqrt({settings.repeat_below} / frequency) times as often."
         )
-    if settings.presence_margin > 1:
+    if settings.presence_margin > 1 and not tiles:
         found.append(
             f"Pairs in which a class covers between {PRESENT_SHARE / settings.presence_margin:.2%} and "
             f"{PRESENT_SHARE * settings.presence_margin:.2%} are left out, as it is neither clearly there nor clearly "
@@ -119,7 +123,7 @@ def open_superres(folder: Path, size_px: int) -> tuple[dict[str, Any], dict[str,
 def export_model(
     run: Path,
     out: Path,
-    data: SegmentationFolder,
+    data: TrainingSet,
     *,
     name: str,
     version: str,
@@ -181,6 +185,7 @@ def export_model(
             "notes": list(notes),
             "settings": settings.model_dump(mode="json", exclude={"network"}),
             "augmentation": "flips and right-angle turns" if about["turns"] == 8 else "none",
+            "fit": data.scale_about(sizes[0], data.stems("train")),
             "last_log_line": last_log_line(run / "log.jsonl"),
             "superres": {k: v for k, v in upscaler.items() if k not in ("network", "deviations")} if upscaler else None,
             "versions": versions("torch", "accelerate", "twinset"),

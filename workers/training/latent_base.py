@@ -41,10 +41,13 @@ from workers.data.captions import (
     read_texts,
     repeats_deviation,
 )
-from workers.data.image_folder import ImageFolder, draw_turns
-from workers.training.card_parts import joined_licences, versions, weights_file
-from workers.training.latents import LatentBank, grid, latent_data, noise_latents, sample_images
-from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
+from workers.data.pixels import draw_turns
+from workers.data.stream import InputOptions, PairStream
+from workers.data.training_set import TrainingSet
+from workers.training.card_parts import fit_deviation, joined_licences, versions, weights_file
+from workers.training.input import as_draws, drawn_rows, training_rows
+from workers.training.latents import LatentSource, grid, latent_data, noise_latents, sample_images
+from workers.training.loop import attention_kernel, iteration_generator
 from workers.training.network_trainer import CaptionedRun, NetworkTrainer
 
 STABLE_DIFFUSION_CONVENTION = SamplerConvention(
@@ -87,7 +90,7 @@ class BaseTraining(CaptionedRun):
             found.append(
                 f"Sampling takes {self.convention.timestep_spacing} timesteps, from the last one on, not leading ones."
             )
-        return (*found, *repeats_deviation(self.repeat_below))
+        return (*found, *fit_deviation(self.fit), *repeats_deviation(0.0 if self.fit.tile_px else self.repeat_below))
 
 
 def preset_base(
@@ -141,13 +144,13 @@ class BaseObjective(nn.Module):
 
 
 class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
-    """A run of a base: latents and captions in memory, network, optimiser."""
+    """A run of a base: latents and captions by iteration, network, optimiser."""
 
     settings: BaseTraining
 
     def __init__(
         self,
-        data: ImageFolder,
+        data: TrainingSet,
         out: Path,
         settings: BaseTraining,
         accelerator: Accelerator,
@@ -155,22 +158,35 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
         autoencoder: tuple[AutoencoderKL, AutoencoderConfig, dict[str, Any]],
         tokens: TokenEncoder,
         has_up: bool | None = None,
+        input_options: InputOptions | None = None,
     ) -> None:
         """``autoencoder`` is network, shape and provenance; ``has_up`` overrides the dataset's.
 
-        Raises :class:`workers.data.files.DatasetInvalid` for an image without a caption.
+        Raises :class:`workers.data.listings.DatasetInvalid` for an image without a caption.
         """
         super().__init__(out, settings, accelerator)
+        data, options = data.with_fit(settings.fit), input_options or InputOptions()
         self.data, self.tokens = data, tokens
         self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
         stems = data.stems()
-        self.captions = CaptionBank(read_texts(data.folder, stems), tokens)
+        self.captions = CaptionBank(read_texts(data, stems), tokens)
         network, self.autoencoder_config, self.autoencoder_about = autoencoder
         self.autoencoder = to_device(network, accelerator.device).eval().requires_grad_(False)
         self.size_px = settings.network.latent_px * self.autoencoder_config.factor
-        images = data.images(stems, self.size_px)
-        self.latents = LatentBank(self.autoencoder, images, self.turns, show=accelerator.is_main_process)
-        self.rows = EndlessRows(len(stems), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below))
+        pairs = data.pairs(self.size_px, stems, cache_bytes=options.cache_bytes)
+        self.latents = LatentSource(
+            self.autoencoder,
+            pairs,
+            self.turns,
+            tiles=data.fit.kind == "tiles",
+            max_bytes=options.cache_bytes,
+            show=accelerator.is_main_process,
+        )
+        self.rows = training_rows(
+            data, stems, settings.seed, lambda: caption_repeats(self.captions.texts, settings.repeat_below)
+        )
+        self.stream = PairStream(pairs, lambda iteration: as_draws(self.rows_of(self.rows, iteration)), options)
+        self.streams = (self.stream,)
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
         unet = build_unet(settings.network)
         self.begin(unet, BaseObjective(unet))
@@ -195,8 +211,9 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
         """One iteration; returns its loss."""
         settings, device = self.settings, self.accelerator.device
         generator = iteration_generator(settings.seed, iteration, self.accelerator.process_index)
-        rows = self.rows_of(self.rows, iteration)
-        z0 = self.latents.draw(rows, draw_turns(len(rows), self.turns, generator), generator)
+        rows = drawn_rows(self.rows_of(self.rows, iteration))
+        turns = draw_turns(len(rows), self.turns, generator)
+        z0 = self.latents.draw(rows, turns, generator, lambda: self.stream.batch(iteration)[0])
         with_text = torch.rand(len(rows), generator=generator) >= settings.p_uncond
         text = self.captions.draw(rows, with_text, generator).to(device)
         noised = noise_latents(z0, self.abar, settings.convention.prediction_type, generator)
@@ -260,6 +277,7 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
             "precision": precision,
             "augmentation": "flips and right-angle turns" if self.turns == 8 else "none",
             "data": data,
+            "fit": self.data.scale_about(self.size_px, self.data.stems()),
             "licence": joined_licences([self.autoencoder_about["licence"], self.data.licence]),
             "measured": {"autoencoder": self.autoencoder_about.get("measured", {})},
             "deviations": [*self.settings.deviations, *self.autoencoder_about["deviations"]],

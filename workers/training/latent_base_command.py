@@ -9,11 +9,18 @@ import click
 from rich.console import Console
 
 from workers.training.command_support import errors_in_one_line, pop_intervals, run_to_end
-from workers.training.options import READ_FILE, READ_FOLDER, captioned_run_options
+from workers.training.options import (
+    DATASET_HELP,
+    READ_FILE,
+    READ_FOLDER,
+    captioned_run_options,
+    data_options,
+    pop_data_options,
+)
 
 
 @click.command("base")
-@click.option("--data", required=True, type=READ_FOLDER, help="images/, captions.jsonl, train.txt.")
+@click.option("--data", required=True, metavar="DATASET", help=f"Images with captions. {DATASET_HELP}")
 @click.option("--list", "listing", type=READ_FILE, help="Stems to train on, in the place of train.txt.")
 @click.option(
     "--autoencoder",
@@ -52,8 +59,9 @@ from workers.training.options import READ_FILE, READ_FOLDER, captioned_run_optio
     help="Tokens of a text that all-MiniLM-L6-v2 gives.",
 )
 @captioned_run_options
+@data_options
 def base(
-    data: Path,
+    data: str,
     listing: Path | None,
     out: Path,
     autoencoder_folder: Path,
@@ -74,21 +82,33 @@ def base(
     from model_store.latent.loading import load_autoencoder
     from model_store.latent.stable_diffusion import clip_tokens
     from model_store.latent.text import MiniLMTokens
-    from workers.data.image_folder import ImageFolder
+    from workers.data.training_set import TrainingSet
     from workers.training.latent_base import BaseTrainer, preset_base
 
     console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
+        choices = pop_data_options(changes)
         loaded = load_autoencoder(autoencoder_folder)
         size_px = size_px or loaded[2].get("settings", {}).get("size_px")
         if size_px is None:
             raise ValueError(f"{autoencoder_folder} does not say the size of its images; give it by --size")
         encoder = MiniLMTokens(tokens) if clip is None else clip_tokens(clip, chunks)
-        settings = preset_base(preset, loaded[1], size_px, encoder.ref.dims, paper=paper, **changes)
+        settings = preset_base(
+            preset, loaded[1], size_px, encoder.ref.dims, paper=paper, fit=choices.fit(size_px), **changes
+        )
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
-        folder = ImageFolder.open(data, listing)
+        folder = TrainingSet.open(data, listing, images_only=True, window=choices.window)
         has_up = None if no_up is None else not no_up
-        trainer = BaseTrainer(folder, out, settings, accelerator, autoencoder=loaded, tokens=encoder, has_up=has_up)
+        trainer = BaseTrainer(
+            folder,
+            out,
+            settings,
+            accelerator,
+            autoencoder=loaded,
+            tokens=encoder,
+            has_up=has_up,
+            input_options=choices.input,
+        )
         done = run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process:
             trainer.finish(done, precision)

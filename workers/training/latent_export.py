@@ -15,8 +15,7 @@ from model_store.card import CardLimits, ClassEntry, Defaults, GuidanceTarget, M
 from model_store.latent.base import LatentBase
 from model_store.latent.system import PARTS, WEIGHTS_FILE
 from workers.data.captions import common_texts, read_texts
-from workers.data.image_folder import ImageFolder
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.training.card_parts import (
     INTENDED_USE,
     LIMITS_OF_USE,
@@ -31,7 +30,7 @@ from workers.training.checkpoints import load_checkpoint
 from workers.training.controlled import class_palette
 from workers.training.latents import latent_data
 from workers.training.network_trainer import RunSettings, result_weights
-from workers.training.pathdiff import GUIDANCE_SCALE, PathDiffTraining, mask_stems
+from workers.training.pathdiff import GUIDANCE_SCALE, PathDiffTraining
 from workers.training.siamese import GUIDANCE, SiameseTraining
 
 Settings = TypeVar("Settings", bound=RunSettings)
@@ -43,7 +42,7 @@ def export_siamese(
     run: Path,
     out: Path,
     base: LatentBase,
-    data: SegmentationFolder,
+    data: TrainingSet,
     *,
     name: str,
     version: str,
@@ -77,7 +76,7 @@ def export_siamese(
             latent_data(data.name, data.licence, len(data.stems("train")), "masks and captions"),
         ),
         deviations=tuple(dict.fromkeys(settings.deviations(base, len(data.classes)))),
-        example_prompts=common_texts(read_texts(data.folder, data.stems("train"))),
+        example_prompts=common_texts(read_texts(data, data.stems("train"))),
         licence=joined_licences([base.about["licence"], data.licence]),
     )
     return _write(out, base, tensors, card)
@@ -87,12 +86,11 @@ def export_pathdiff(
     run: Path,
     out: Path,
     base: LatentBase,
-    text_data: ImageFolder,
-    mask_data: SegmentationFolder,
+    text_data: TrainingSet,
+    mask_data: TrainingSet,
     *,
     name: str,
     version: str,
-    mask_list: Path | None = None,
     title: str | None = None,
     guidance_scale: float | None = None,
     guidance_target: GuidanceTarget = "text",
@@ -125,10 +123,10 @@ def export_pathdiff(
         training_data=(
             *base.about["data"],
             latent_data(text_data.name, text_data.licence, len(text_data.stems()), "captions"),
-            latent_data(mask_data.name, mask_data.licence, len(mask_stems(mask_data, mask_list)), "masks"),
+            latent_data(mask_data.name, mask_data.licence, len(mask_data.stems()), "masks"),
         ),
         deviations=tuple(dict.fromkeys(settings.deviations(base))),
-        example_prompts=common_texts(read_texts(text_data.folder, text_data.stems())),
+        example_prompts=common_texts(read_texts(text_data, text_data.stems())),
         licence=joined_licences([base.about["licence"], text_data.licence, mask_data.licence]),
     )
     return _write(out, base, tensors, card)
@@ -156,7 +154,7 @@ def _finished(
 def _card(
     run: Path,
     base: LatentBase,
-    data: SegmentationFolder,
+    data: TrainingSet,
     settings: SiameseTraining | PathDiffTraining,
     *,
     training: dict[str, Any],
@@ -194,6 +192,7 @@ def _card(
             else "none"
             if turns in (1, [1, 1])
             else f"turns {turns}",
+            "fit": data.scale_about(size, data.stems()),
             "last_log_line": last_log_line(run / "log.jsonl"),
             "base": {key: base.about[key] for key in known if key in base.about} | {"fingerprint": base.fingerprint},
             "versions": versions("torch", "accelerate", "diffusers", "twinset"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ from model_store.diffusion.sampling import Denoiser, sample
 from model_store.diffusion.schedule import add_noise, velocity
 from model_store.latent.autoencoder import decode_latents, draw_latents, encode_moments
 from model_store.masks.decode import to_pixels
-from workers.data.image_folder import as_images
+from workers.data.pairs import Pairs, stacked
+from workers.data.pixels import as_images
+from workers.data.tiles import WHOLE, PairDraw
 from workers.training.loop import stratified_timesteps
 
 
@@ -30,16 +32,22 @@ class LatentBank:
     """
 
     def __init__(
-        self, autoencoder: AutoencoderKL, images: np.ndarray, turns: int, *, batch_size: int = 16, show: bool = False
+        self,
+        autoencoder: AutoencoderKL,
+        images: np.ndarray | Pairs,
+        turns: int,
+        *,
+        batch_size: int = 16,
+        show: bool = False,
     ) -> None:
-        """images ``(N, s, s, 3)`` uint8; the autoencoder encodes on the device that it is on, in float32."""
+        """images ``(N, s, s, 3)`` uint8, or pairs; the autoencoder encodes on its device, in float32."""
         device = next(autoencoder.parameters()).device
         means, stds = [], []
         bar = tqdm(total=turns * len(images), desc="latents", unit="image", disable=not show, dynamic_ncols=True)
         with bar, torch.no_grad():
             for turn in range(turns):
                 for start in range(0, len(images), batch_size):
-                    part = images[start : start + batch_size]
+                    part = _part(images, start, min(start + batch_size, len(images)))
                     mean, std = encode_moments(autoencoder, as_images(part, [turn] * len(part)).to(device))
                     means.append(mean.cpu())
                     stds.append(std.cpu())
@@ -50,6 +58,47 @@ class LatentBank:
     def draw(self, rows: Sequence[int], turns: Sequence[int], generator: torch.Generator) -> Tensor:
         """z_0 of rows in turns, drawn from their posteriors: ``(B, c, h, w)`` float32 on the CPU."""
         return draw_latents(self.mean[turns, rows], self.std[turns, rows], generator)
+
+
+class LatentSource:
+    """Latents of drawn pairs: from a bank, if all of them fit in memory, else encoded anew in each iteration."""
+
+    def __init__(
+        self, autoencoder: AutoencoderKL, pairs: Pairs, turns: int, *, tiles: bool, max_bytes: int, show: bool
+    ) -> None:
+        """``tiles`` are drawn endlessly, so no bank holds them."""
+        self._autoencoder = autoencoder
+        self.bank: LatentBank | None = None
+        if not tiles and self._bytes_of(pairs) * turns * len(pairs) <= max_bytes:
+            self.bank = LatentBank(autoencoder, pairs, turns, show=show)
+
+    def draw(
+        self,
+        rows: Sequence[int],
+        turns: Sequence[int],
+        generator: torch.Generator,
+        images: Callable[[], np.ndarray],
+    ) -> Tensor:
+        """z_0 of rows in turns, ``(B, c, h, w)`` float32 on the CPU; ``images`` gives the rows' if they are needed."""
+        if self.bank is not None:
+            return self.bank.draw(rows, turns, generator)
+        device = next(self._autoencoder.parameters()).device
+        with torch.no_grad():
+            mean, std = encode_moments(self._autoencoder, as_images(images(), turns).to(device))
+        return draw_latents(mean.cpu(), std.cpu(), generator)
+
+    def _bytes_of(self, pairs: Pairs) -> int:
+        """What the latents of one image take in a bank."""
+        device = next(self._autoencoder.parameters()).device
+        with torch.no_grad():
+            mean, _ = encode_moments(self._autoencoder, as_images(_part(pairs, 0, 1)).to(device))
+        return 2 * mean.numel() * mean.element_size()
+
+
+def _part(images: np.ndarray | Pairs, start: int, stop: int) -> np.ndarray:
+    if isinstance(images, np.ndarray):
+        return images[start:stop]
+    return stacked(images, [PairDraw(row, WHOLE) for row in range(start, stop)])[0]
 
 
 @dataclass(frozen=True)

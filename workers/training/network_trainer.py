@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from model_store.weights import to_channels_last
+from workers.data.fit import Fit
+from workers.data.tiles import PairDraw
 from workers.training.checkpoints import (
     check_same_data,
     checkpoint_settings,
@@ -23,7 +25,8 @@ from workers.training.checkpoints import (
     restore_optimizer,
     save_checkpoint,
 )
-from workers.training.loop import Ema, EndlessRows
+from workers.training.input import Rows
+from workers.training.loop import Ema
 from workers.training.trainer import Trainer, check_gradient
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -46,6 +49,7 @@ class RunSettings(BaseModel):
     )
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; None leaves it as it is")
     seed: int = 0
+    fit: Fit = Field(default_factory=Fit, description="how images become the network's square")
 
 
 class CaptionedRun(RunSettings):
@@ -163,7 +167,7 @@ class NetworkTrainer(Trainer, Generic[Network]):
                     for parameter, value in zip(self.trained, trained, strict=True):
                         parameter.copy_(value)
 
-    def rows_of(self, rows: EndlessRows, iteration: int) -> list[int]:
+    def rows_of(self, rows: Rows, iteration: int) -> list[int | PairDraw]:
         """This process's rows of an iteration's batch."""
         size = max(1, self.settings.batch_size // self.accelerator.num_processes)
         first = (iteration * self.accelerator.num_processes + self.accelerator.process_index) * size

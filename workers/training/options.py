@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from service.datasets.reading.levels import Levels
+    from workers.data.fit import Fit, FitKind
+    from workers.data.stream import InputOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 READ_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 WRITTEN_FOLDER = click.Path(file_okay=False, path_type=Path)
+DATASET_HELP = "A folder in any format that 'twinset datasets check' reads, a zip or tar of one, or NAME@VERSION."
 READ_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 MAX_GUIDANCE = 20.0
@@ -65,6 +72,44 @@ _RUN = (
     click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1)),
     click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1)),
     click.option("--log-every", default=50, show_default=True, type=click.IntRange(1)),
+)
+
+_DATA = (
+    click.option(
+        "--fit",
+        type=click.Choice(["crop", "stretch", "tiles"]),
+        help="How images become squares: the centre, squeezed whole, or tiles at one scale.  [default: crop]",
+    ),
+    click.option("--tile-px", type=click.IntRange(8), help="Side of a tile in the images' own pixels."),
+    click.option(
+        "--scale",
+        type=click.FloatRange(0, min_open=True),
+        help="The same by scale: pixels of the network for one of an image.  [default: 1]",
+    ),
+    click.option(
+        "--seen",
+        multiple=True,
+        metavar="CLASS=SHARE",
+        help="Cut this share of the tiles around a class.  [default: half, over all classes]",
+    ),
+    click.option(
+        "--window",
+        metavar="LOW,HIGH",
+        help="Levels of 16-bit, DICOM and NIfTI images that are black and white.  [default: the file's own]",
+    ),
+    click.option(
+        "--data-workers",
+        type=click.IntRange(0),
+        help="Processes that decode ahead; batches stay the same.  [default: auto]",
+    ),
+    click.option(
+        "--data-cache",
+        type=click.IntRange(1),
+        default=1024,
+        show_default=True,
+        metavar="MIB",
+        help="Memory for decoded images, in MiB.",
+    ),
 )
 
 _MODEL = (
@@ -122,6 +167,49 @@ def captioned_run_options(command: Command) -> Command:
     return run_options(_with(_CAPTIONED, command))
 
 
+def data_options(command: Command) -> Command:
+    """The options of how the data are read; see :func:`pop_data_options`."""
+    return _with(_DATA, command)
+
+
+@dataclass(frozen=True)
+class DataChoices:
+    """The values of :func:`data_options`."""
+
+    kind: FitKind | None
+    tile_px: int | None
+    scale: float | None
+    seen: dict[str, float]
+    input: InputOptions
+    window: Levels | None
+
+    def fit(self, size_px: int) -> Fit | None:
+        """The fit for a network's size; None if none of them chooses one. Raises ValueError for a wrong mix of them."""
+        if self.kind is None and self.tile_px is None and self.scale is None and not self.seen:
+            return None
+        from workers.data.fit import chosen_fit
+
+        return chosen_fit(self.kind, self.tile_px, self.scale, self.seen, size_px)
+
+
+def pop_data_options(options: dict[str, Any]) -> DataChoices:
+    """Removes the values of :func:`data_options` from a command's. Raises ValueError for --seen of another form."""
+    from service.datasets.reading.levels import read_window
+    from workers.data.stream import InputOptions
+
+    seen: dict[str, float] = {}
+    for text in options.pop("seen"):
+        name, _, share = text.rpartition("=")
+        try:
+            seen[name.strip()] = float(share)
+        except ValueError:
+            raise ValueError(f"--seen {text!r} should look like 'Water=0.2'") from None
+    reading = InputOptions(options.pop("data_workers"), options.pop("data_cache") << 20)
+    text = options.pop("window")
+    window = None if text is None else read_window(text)
+    return DataChoices(options.pop("fit"), options.pop("tile_px"), options.pop("scale"), seen, reading, window)
+
+
 def run_options(command: Command) -> Command:
     """The options of a run: its folder, length, precision and device."""
     return _with(_RUN, command)
@@ -156,7 +244,7 @@ def parse_aliases(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def model_name(system: str, folder: Path) -> str:
+def model_name(system: str, dataset: str) -> str:
     """The default name of a model: ``siamese-kvasir-seg`` for ``kvasir_seg``, without characters that no name has."""
-    words = re.findall(r"[a-z0-9]+", folder.resolve().name.lower())
+    words = re.findall(r"[a-z0-9]+", dataset.lower())
     return "-".join([system, *words])[:63].rstrip("-")

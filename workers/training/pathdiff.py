@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,16 @@ from workers.data.captions import (
     read_texts,
     repeats_deviation,
 )
-from workers.data.files import listed_stems
-from workers.data.image_folder import (
-    ImageFolder,
-    as_indices,
-    check_unpaired,
-    draw_turns,
-)
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.pairs import whole_pairs
+from workers.data.pixels import as_indices, draw_turns
+from workers.data.stream import InputOptions, PairStream
+from workers.data.training_set import TrainingSet
+from workers.data.unpaired import check_unpaired
+from workers.training.card_parts import fit_deviation
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
-from workers.training.latents import LatentBank, noise_latents
-from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
+from workers.training.input import as_draws, drawn_rows, training_rows
+from workers.training.latents import LatentSource, noise_latents
+from workers.training.loop import attention_kernel, iteration_generator
 from workers.training.network_trainer import CaptionedRun
 
 PAPER_PX, PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 256, 60, 72, 3.75e-5
@@ -84,7 +84,7 @@ class PathDiffTraining(CaptionedRun):
                 f"Batch {self.batch_size} and learning rate {self.learning_rate:g}, not {PAPER_BATCH} and "
                 f"{PAPER_RATE:g}."
             )
-        return (*found, *repeats_deviation(self.repeat_below))
+        return (*found, *fit_deviation(self.fit), *repeats_deviation(0.0 if self.fit.tile_px else self.repeat_below))
 
 
 def preset_pathdiff(preset: str, base: LatentBase, images: int, **changes: Any) -> PathDiffTraining:
@@ -125,49 +125,65 @@ class PathDiffNetwork(nn.Module):
 
 
 class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
-    """A PathDiff run: two datasets' latents, captions of one and masks of the other in memory, network, optimiser."""
+    """A PathDiff run: pairs of two datasets by iteration, texts of one and masks of the other, network, optimiser."""
 
     settings: PathDiffTraining
     guidance_scale = GUIDANCE_SCALE
 
     def __init__(
         self,
-        text_data: ImageFolder,
-        mask_data: SegmentationFolder,
+        text_data: TrainingSet,
+        mask_data: TrainingSet,
         base: LatentBase,
         out: Path,
         settings: PathDiffTraining,
         accelerator: Accelerator,
         *,
-        mask_list: Path | None = None,
         has_up: bool | None = None,
+        input_options: InputOptions | None = None,
     ) -> None:
-        """``mask_list`` replaces the mask dataset's train.txt; ``has_up`` overrides both datasets'.
+        """``has_up`` overrides both datasets'.
 
-        Raises :class:`workers.data.files.DatasetInvalid` for an image in both, or a text image without a
-        caption.
+        Raises :class:`workers.data.listings.DatasetInvalid` for an image in both, or a text image without a caption.
         """
         super().__init__(base, settings.hint, out, settings, accelerator)
-        self.text_data, self.mask_data, device = text_data, mask_data, accelerator.device
-        texts, self.mask_stems = text_data.stems(), mask_stems(mask_data, mask_list)
-        check_unpaired(
-            (text_data.folder, [text_data.path(stem) for stem in texts]),
-            (mask_data.folder, [mask_data.image_path(stem) for stem in self.mask_stems]),
-        )
-        self.captions = CaptionBank(read_texts(text_data.folder, texts), base.tokens)
-        self.text_images = text_data.images(texts, base.size_px)
-        self.mask_images, self.masks = mask_data.training_arrays(base.size_px, self.mask_stems)
-        self.mask_data = mask_data.trained_on(np.isin(np.arange(len(mask_data.classes)), self.masks))
+        text_data, mask_data = text_data.with_fit(settings.fit), mask_data.with_fit(settings.fit)
+        options, device = input_options or InputOptions(), accelerator.device
+        # each dataset has half of the memory
+        options = replace(options, cache_bytes=options.cache_bytes // 2)
+        self.text_data, texts, self.mask_stems = text_data, text_data.stems(), mask_data.stems()
+        check_unpaired((text_data, texts), (mask_data, self.mask_stems))
+        self.captions = CaptionBank(read_texts(text_data, texts), base.tokens)
+        self.text_pairs = text_data.pairs(base.size_px, texts, cache_bytes=options.cache_bytes)
+        self.mask_pairs = mask_data.pairs(base.size_px, self.mask_stems, cache_bytes=options.cache_bytes)
+        counts = self.mask_pairs.counts(len(mask_data.classes))
+        mask_data.check_learnable(counts, base.size_px)
+        self.mask_data = mask_data.trained_on(counts.sum(axis=0) > 0)
         self.text_turns, self.mask_turns = (
             1 if (up if has_up is None else has_up) else 8 for up in (text_data.has_up, mask_data.has_up)
         )
-        show = accelerator.is_main_process
-        self.text_latents = LatentBank(self.autoencoder, self.text_images, self.text_turns, show=show)
-        self.mask_latents = LatentBank(self.autoencoder, self.mask_images, self.mask_turns, show=show)
-        self.text_rows = EndlessRows(
-            len(texts), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below)
+        self.text_latents, self.mask_latents = (
+            LatentSource(
+                self.autoencoder,
+                pairs,
+                turns,
+                tiles=settings.fit.kind == "tiles",
+                max_bytes=options.cache_bytes,
+                show=accelerator.is_main_process,
+            )
+            for pairs, turns in ((self.text_pairs, self.text_turns), (self.mask_pairs, self.mask_turns))
         )
-        self.mask_rows = EndlessRows(len(self.masks), settings.seed + 1)
+        self.text_rows = training_rows(
+            text_data, texts, settings.seed, lambda: caption_repeats(self.captions.texts, settings.repeat_below)
+        )
+        self.mask_rows = training_rows(mask_data, self.mask_stems, settings.seed + 1)
+        self.text_stream = PairStream(
+            self.text_pairs, lambda iteration: as_draws(self.rows_of(self.text_rows, iteration)), options
+        )
+        self.mask_stream = PairStream(
+            self.mask_pairs, lambda iteration: as_draws(self.rows_of(self.mask_rows, iteration)), options
+        )
+        self.streams = self.text_stream, self.mask_stream
         self.colours = palette_tensor(len(mask_data.classes)).to(device)
         self.begin(PathDiffNetwork(base.unet, build_hint(settings.hint)))
 
@@ -183,16 +199,15 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
 
         Every place in the batch has a row of each dataset, and takes one of them.
         """
-        texts, masks = self.rows_of(self.text_rows, iteration), self.rows_of(self.mask_rows, iteration)
+        texts, rows = (drawn_rows(self.rows_of(endless, iteration)) for endless in (self.text_rows, self.mask_rows))
+        images, masks = self.mask_stream.batch(iteration)
         drawn = draw_conditions(len(texts), generator, p_split=self.settings.p_split, p_uncond=self.settings.p_uncond)
         text_turns, turns = (draw_turns(len(texts), count, generator) for count in (self.text_turns, self.mask_turns))
-        of_text, of_mask = (
-            bank.draw(rows, chosen, generator)
-            for bank, rows, chosen in ((self.text_latents, texts, text_turns), (self.mask_latents, masks, turns))
-        )
+        of_text = self.text_latents.draw(texts, text_turns, generator, lambda: self.text_stream.batch(iteration)[0])
+        of_mask = self.mask_latents.draw(rows, turns, generator, lambda: images)
         z0 = torch.where(drawn.from_text.view(-1, 1, 1, 1), of_text, of_mask)
         text = self.captions.draw(texts, drawn.with_text, generator)
-        hints = mask_hint(as_indices(self.masks[masks], turns).to(self.colours.device), self.colours)
+        hints = mask_hint(as_indices(masks, turns).to(self.colours.device), self.colours)
         with_mask = drawn.with_mask.to(hints.device).view(-1, 1, 1, 1)
         return z0, text, torch.where(with_mask, hints, null_hint(1, self.base.size_px, hints.device))
 
@@ -219,13 +234,14 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         Each row has a mask and its real image, then images for the mask alone, for a caption alone, and for both.
         """
         device, random = self.accelerator.device, np.random.default_rng(self.settings.seed)
-        count = min(PREVIEWS, len(self.masks), len(self.captions.texts))
-        masks, texts = (
-            random.choice(size, count, replace=False) for size in (len(self.masks), len(self.captions.texts))
+        count = min(PREVIEWS, len(self.mask_pairs), len(self.captions.texts))
+        rows, texts = (
+            random.choice(size, count, replace=False) for size in (len(self.mask_pairs), len(self.captions.texts))
         )
         captions = torch.stack([self.captions.encode(self.captions.texts[row][0]) for row in texts]).to(device)
         empty = self.captions.encode("").to(device).expand_as(captions)
-        indices = torch.from_numpy(self.masks[masks]).long().to(device)
+        images, masks = whole_pairs(self.mask_pairs, rows.tolist())
+        indices = torch.from_numpy(masks).long().to(device)
         with self.result() as network, self.accelerator.autocast(), attention_kernel(device):
             given, null = (
                 network.hint(hint).float()
@@ -236,11 +252,6 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
                 for text, hint in ((empty, given), (captions, null), (captions, given))
             ]
         painted = np.concatenate([class_palette(len(self.colours)), np.zeros((256 - len(self.colours), 3), np.uint8)])[
-            self.masks[masks]
+            masks
         ]
-        self.write_sample_image(iteration, [painted, self.mask_images[masks], *made])
-
-
-def mask_stems(data: SegmentationFolder, listing: Path | None) -> tuple[str, ...]:
-    """The mask dataset's stems: those of a listing, or of its train split."""
-    return data.stems("train") if listing is None else listed_stems(listing)
+        self.write_sample_image(iteration, [painted, images, *made])

@@ -16,23 +16,25 @@ from workers.training.command_support import (
     run_to_end,
 )
 from workers.training.options import (
+    DATASET_HELP,
     READ_FILE,
-    READ_FOLDER,
     base_options,
     captioned_run_options,
+    data_options,
     model_name,
     model_options,
     parse_aliases,
+    pop_data_options,
 )
 
 
 @click.command("pathdiff")
-@click.option("--text-data", required=True, type=READ_FOLDER, help="images/, captions.jsonl, train.txt.")
+@click.option("--text-data", required=True, metavar="DATASET", help=f"Images with captions. {DATASET_HELP}")
 @click.option(
     "--mask-data",
     required=True,
-    type=READ_FOLDER,
-    help="images/, masks/, dataset.json, train.txt; no image in common with --text-data.",
+    metavar="DATASET",
+    help="Images with masks; no image in common with --text-data.",
 )
 @click.option("--text-list", type=READ_FILE, help="Stems of --text-data, in the place of its train.txt.")
 @click.option("--mask-list", type=READ_FILE, help="Stems of --mask-data, in the place of its train.txt.")
@@ -45,6 +47,7 @@ from workers.training.options import (
     help="paper: 60 epochs in batches of 72.",
 )
 @captioned_run_options
+@data_options
 @model_options
 @click.option(
     "--guidance-target",
@@ -54,8 +57,8 @@ from workers.training.options import (
     help="What guidance strengthens by default; text is the paper's.",
 )
 def pathdiff(
-    text_data: Path,
-    mask_data: Path,
+    text_data: str,
+    mask_data: str,
     text_list: Path | None,
     mask_list: Path | None,
     base_folder: Path,
@@ -83,22 +86,24 @@ def pathdiff(
     from accelerate import Accelerator
 
     from model_store.latent.loading import load_base
-    from workers.data.image_folder import ImageFolder
-    from workers.data.segmentation_folder import SegmentationFolder
+    from workers.data.training_set import TrainingSet
     from workers.training.latent_export import export_pathdiff
-    from workers.training.pathdiff import PAPER_PX, PathDiffTrainer, mask_stems, preset_pathdiff
+    from workers.training.pathdiff import PAPER_PX, PathDiffTrainer, preset_pathdiff
 
     console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
-        texts = ImageFolder.open(text_data, text_list)
-        masks = SegmentationFolder.open(mask_data).with_aliases(parse_aliases(aliases))
+        choices = pop_data_options(changes)
+        texts = TrainingSet.open(text_data, text_list, images_only=True, window=choices.window)
+        masks = TrainingSet.open(mask_data, mask_list, window=choices.window).with_aliases(parse_aliases(aliases))
         base = load_base(base_folder, chunks=chunks)
         base = base.at_size(size_px or (PAPER_PX if preset == "paper" else base.size_px))
-        images = len(texts.stems()) + len(mask_stems(masks, mask_list))
-        settings = preset_pathdiff(preset, base, images, **changes)
+        images = len(texts.stems()) + len(masks.stems())
+        settings = preset_pathdiff(preset, base, images, fit=choices.fit(base.size_px), **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         has_up = None if no_up is None else not no_up
-        trainer = PathDiffTrainer(texts, masks, base, out, settings, accelerator, mask_list=mask_list, has_up=has_up)
+        trainer = PathDiffTrainer(
+            texts, masks, base, out, settings, accelerator, has_up=has_up, input_options=choices.input
+        )
         run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process:
             folder = out / "model"
@@ -106,10 +111,9 @@ def pathdiff(
                 out,
                 folder,
                 base,
-                texts,
+                trainer.text_data,
                 trainer.mask_data,
-                mask_list=mask_list,
-                name=name or model_name("pathdiff", mask_data),
+                name=name or model_name("pathdiff", masks.plain_name),
                 version=model_version,
                 title=title,
                 guidance_scale=guidance_scale,

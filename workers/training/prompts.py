@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from model_store.card import join_words
-from workers.data.caption_lines import caption_lines
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder, TrainingClass
+from workers.data.listings import DatasetInvalid
+from workers.data.training_set import TrainingClass, TrainingSet
 
 CANONICAL_TEMPLATE = "A photo of {classes}"
 OTHER_TEMPLATES = (
@@ -69,24 +68,22 @@ def many_class_sets(
     return np.stack(list(found.values()))
 
 
-def read_captions(data: SegmentationFolder) -> Iterator[tuple[str, str, np.ndarray | None]]:
-    """(stem, text, the classes it names as ``(K,)`` bool or None) of each line of ``captions.jsonl``, if it exists.
+def class_captions(data: TrainingSet, stems: Sequence[str]) -> Iterator[tuple[str, str, np.ndarray | None]]:
+    """(stem, text, the classes it names as ``(K,)`` bool or None) of each caption of the items.
 
-    Raises :class:`DatasetInvalid` for an invalid line, or one whose ``classes`` is no list.
+    Raises :class:`DatasetInvalid` for a caption whose ``classes`` is no list.
     """
-    path = data.folder / "captions.jsonl"
-    if not path.is_file():
-        return
-    for number, stem, text, members in caption_lines(path):
-        named, listed = None, members.get("classes")
-        if listed is not None:
-            if not isinstance(listed, list):
-                raise DatasetInvalid(
-                    f"{path}, line {number}: classes is {listed!r}; it should be a list of the classes' names"
-                )
-            named = np.array([known.name in listed for known in data.classes])
-        if text:
-            yield stem, text, named
+    for stem, lines in zip(stems, data.texts(stems), strict=True):
+        for line in lines:
+            named, listed = None, line.get("classes")
+            if listed is not None:
+                if not isinstance(listed, list):
+                    raise DatasetInvalid(
+                        f"a caption of {stem!r} in {data.source} has classes {listed!r}; it should be a list of the "
+                        "classes' names"
+                    )
+                named = np.array([known.name in listed for known in data.classes])
+            yield stem, str(line["text"]), named
 
 
 def _key(row: np.ndarray) -> bytes:
@@ -94,41 +91,43 @@ def _key(row: np.ndarray) -> bytes:
 
 
 class PromptBank:
-    """Sentence embeddings of the texts of every class set that occurs, computed once before training.
+    """Sentence embeddings of the texts of every class set that occurs, each computed once.
 
-    ``captions.jsonl`` of the dataset (``{"stem", "text"}`` a line) adds each caption to the texts of a class set: that
-    of its ``classes`` (names) if it lists them, else its image's.
+    The dataset's captions are added to the texts of a class set: that of a caption's ``classes`` (names) if it lists
+    them, else its image's. Rows without a stem have no captions.
     """
 
     def __init__(
         self,
-        data: SegmentationFolder,
+        data: TrainingSet,
         present: np.ndarray,
         stems: Sequence[str],
         encode: Callable[[Sequence[str]], Tensor],
         *,
         others: int = 8,
     ) -> None:
+        self._data, self._encode, self._others = data, encode, others
         texts: dict[bytes, list[str]] = {}
         for row in present:
-            key = _key(row)
-            if key not in texts:
-                entries = [data.classes[index] for index in np.flatnonzero(row)]
-                texts[key] = (
-                    [canonical_prompt(entries), *other_prompts(entries, random.Random(key), others)]
-                    if entries
-                    else [""]
-                )
-        rows = dict(zip(stems, present, strict=True))
-        for stem, text, named in read_captions(data):
-            if stem not in rows:
-                continue
+            if (key := _key(row)) not in texts:
+                texts[key] = self._own_texts(row)
+        places = [place for place, stem in enumerate(stems) if stem] if any(data.index.texts) else []
+        captioned = zip(places, data.texts([stems[place] for place in places]), strict=True)
+        rows = {stems[place]: present[place] for place, lines in captioned if lines}
+        for stem, text, named in class_captions(data, list(rows)):
             # a caption that names other classes than its image's mask holds would teach a text two class sets
             key = _key(rows[stem] if named is None else named)
             if key in texts and text not in texts[key]:
                 texts[key].append(text)
         self._embeddings = {key: encode(lines) for key, lines in texts.items()}
         self.texts = texts
+
+    def _own_texts(self, row: np.ndarray) -> list[str]:
+        """The prompts of a class set, which are a function of it."""
+        entries = [self._data.classes[index] for index in np.flatnonzero(row)]
+        if not entries:
+            return [""]
+        return [canonical_prompt(entries), *other_prompts(entries, random.Random(_key(row)), self._others)]
 
     @property
     def class_sets(self) -> np.ndarray:
@@ -140,7 +139,10 @@ class PromptBank:
         rows = []
         chances = torch.rand(len(present), 2, generator=generator).tolist()
         for row, (canonical, which) in zip(present, chances, strict=True):
-            bank = self._embeddings[_key(row)]
+            bank = self._embeddings.get(_key(row))
+            if bank is None:
+                # tiles show class sets that no sample of them had
+                bank = self._embeddings[_key(row)] = self._encode(self._own_texts(row))
             index = 0 if canonical < CANONICAL_SHARE or len(bank) == 1 else 1 + int(which * (len(bank) - 1))
             rows.append(bank[index])
         return torch.stack(rows)

@@ -24,12 +24,16 @@ from workers.data.captions import (
     read_texts,
     repeats_deviation,
 )
-from workers.data.files import DatasetInvalid
-from workers.data.image_folder import as_images, as_indices, draw_turns
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.pairs import whole_pairs
+from workers.data.pixels import as_images, as_indices, draw_turns
+from workers.data.stream import InputOptions, PairStream
+from workers.data.training_set import TrainingSet
+from workers.training.card_parts import fit_deviation
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
-from workers.training.latents import LatentBank, noise_latents
-from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
+from workers.training.input import as_draws, drawn_rows, training_rows
+from workers.training.latents import LatentSource, noise_latents
+from workers.training.loop import attention_kernel, iteration_generator
 from workers.training.network_trainer import CaptionedRun
 from workers.training.siamese_objective import SiameseObjective
 
@@ -86,7 +90,7 @@ class SiameseTraining(CaptionedRun):
                 f"{self.learning_rate:g}, "
                 f"not {paper.iterations} of {paper.batch_size} at {paper.learning_rate:g}."
             )
-        return (*found, *repeats_deviation(self.repeat_below))
+        return (*found, *fit_deviation(self.fit), *repeats_deviation(0.0 if self.fit.tile_px else self.repeat_below))
 
 
 def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes: Any) -> SiameseTraining:
@@ -114,41 +118,58 @@ def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes
 
 
 class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
-    """A Siamese-Diffusion run: latents, images, masks and captions in memory, network, optimiser."""
+    """A Siamese-Diffusion run: pairs by iteration, their latents and captions, network, optimiser."""
 
     settings: SiameseTraining
 
     def __init__(
         self,
-        data: SegmentationFolder,
+        data: TrainingSet,
         base: LatentBase,
         out: Path,
         settings: SiameseTraining,
         accelerator: Accelerator,
         *,
         has_up: bool | None = None,
+        input_options: InputOptions | None = None,
     ) -> None:
         """``has_up`` overrides the dataset's.
 
         Raises :class:`DatasetInvalid` for an image without a caption, or a mask with pixels of no class.
         """
         super().__init__(base, settings.hint, out, settings, accelerator)
-        self.data, self.guidance_scale = data, GUIDANCE[settings.preset]
+        data = data.with_fit(settings.fit)
+        options = input_options or InputOptions()
+        self.guidance_scale = GUIDANCE[settings.preset]
         self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
         stems = data.stems("train")
-        self.captions = CaptionBank(read_texts(data.folder, stems), base.tokens)
-        self.images, self.masks = data.training_arrays(base.size_px)
-        unknown = (self.masks == IGNORE_INDEX).any(axis=(1, 2))
+        self.captions = CaptionBank(read_texts(data, stems), base.tokens)
+        self.pairs = data.pairs(base.size_px, stems, cache_bytes=options.cache_bytes)
+        counts = self.pairs.counts(len(data.classes))
+        data.check_learnable(counts, base.size_px)
+        pixels = data.index.sizes[data.rows(stems)].prod(axis=1) if data.fit.kind == "tiles" else base.size_px**2
+        unknown = counts.sum(axis=1) < pixels
         if unknown.any():
             raise DatasetInvalid(
-                f"the mask of {stems[int(unknown.argmax())]!r} in {data.folder} has pixels of no class "
-                f"({IGNORE_INDEX}), for which "
-                "Siamese-Diffusion has no colour; give them a class, or leave the image out of train.txt"
+                f"the mask of {stems[int(unknown.argmax())]!r} in {data.source} has pixels of no class "
+                f"({IGNORE_INDEX}), for which Siamese-Diffusion has no colour; give them a class, or leave the image "
+                "out of train.txt"
             )
-        self.data = data.trained_on(np.isin(np.arange(len(data.classes)), self.masks))
+        self.data = data.trained_on(counts.sum(axis=0) > 0)
         self.colours = palette_tensor(len(data.classes)).to(accelerator.device)
-        self.latents = LatentBank(self.autoencoder, self.images, self.turns, show=accelerator.is_main_process)
-        self.rows = EndlessRows(len(stems), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below))
+        self.latents = LatentSource(
+            self.autoencoder,
+            self.pairs,
+            self.turns,
+            tiles=data.fit.kind == "tiles",
+            max_bytes=options.cache_bytes,
+            show=accelerator.is_main_process,
+        )
+        self.rows = training_rows(
+            data, stems, settings.seed, lambda: caption_repeats(self.captions.texts, settings.repeat_below)
+        )
+        self.stream = PairStream(self.pairs, lambda iteration: as_draws(self.rows_of(self.rows, iteration)), options)
+        self.streams = (self.stream,)
         # a copy, since its decoder is trained and the base is to stay as it came
         network = SiameseNetwork(copy.deepcopy(base.unet), build_hint(settings.hint))
         network.freeze_encoder()
@@ -178,12 +199,13 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
 
         Images are in [-1, 1].
         """
-        rows = self.rows_of(self.rows, iteration)
+        rows = drawn_rows(self.rows_of(self.rows, iteration))
+        images, masks = self.stream.batch(iteration)
         turns = draw_turns(len(rows), self.turns, generator)
-        z0 = self.latents.draw(rows, turns, generator)
+        z0 = self.latents.draw(rows, turns, generator, lambda: images)
         with_text = torch.rand(len(rows), generator=generator) >= self.settings.p_uncond
         text = self.captions.draw(rows, with_text, generator)
-        return z0, text, as_indices(self.masks[rows], turns), as_images(self.images[rows], turns)
+        return z0, text, as_indices(masks, turns), as_images(images, turns)
 
     @property
     def dataset_name(self) -> str:
@@ -214,18 +236,16 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
 
     def save_samples(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``, a row a sample: mask, real image, image made for mask and caption."""
-        rows = np.random.default_rng(self.settings.seed).choice(
-            len(self.masks), min(PREVIEWS, len(self.masks)), replace=False
-        )
+        count = len(self.pairs)
+        rows = np.random.default_rng(self.settings.seed).choice(count, min(PREVIEWS, count), replace=False)
         device = self.accelerator.device
         text = torch.stack([self.captions.encode(self.captions.texts[row][0]) for row in rows]).to(device)
-        masks = torch.from_numpy(self.masks[rows]).long().to(device)
+        images, shown = whole_pairs(self.pairs, rows.tolist())
+        masks = torch.from_numpy(shown).long().to(device)
         with self.result() as network, self.accelerator.autocast(), attention_kernel(device):
             hint = network.hint(mask_hint(masks, self.colours)).float()
             condition, null = (
                 {"text": value, "hint": hint} for value in (text, self.captions.encode("").to(device).expand_as(text))
             )
             made = self.sampled(network, condition, null)
-        self.write_sample_image(
-            iteration, [class_palette(len(self.colours))[self.masks[rows]], self.images[rows], made]
-        )
+        self.write_sample_image(iteration, [class_palette(len(self.colours))[shown], images, made])

@@ -15,19 +15,19 @@ from workers.training.command_support import (
     run_to_end,
 )
 from workers.training.options import (
-    READ_FOLDER,
+    DATASET_HELP,
     base_options,
     captioned_run_options,
+    data_options,
     model_name,
     model_options,
     parse_aliases,
+    pop_data_options,
 )
 
 
 @click.command("siamese")
-@click.option(
-    "--data", required=True, type=READ_FOLDER, help="images/, masks/, captions.jsonl, dataset.json, train.txt."
-)
+@click.option("--data", required=True, metavar="DATASET", help=f"With captions. {DATASET_HELP}")
 @base_options
 @click.option(
     "--preset",
@@ -42,9 +42,10 @@ from workers.training.options import (
     "--augmentation/--no-augmentation", default=None, help="Online augmentation. Without all three it is ControlNet."
 )
 @captioned_run_options
+@data_options
 @model_options
 def siamese(
-    data: Path,
+    data: str,
     base_folder: Path,
     out: Path,
     size_px: int | None,
@@ -62,7 +63,7 @@ def siamese(
     notes: tuple[str, ...],
     **changes: Any,
 ) -> None:
-    """Train images for masks on a folder of images, masks and captions, and write OUT/model.
+    """Train images for masks on images, masks and captions, and write OUT/model.
 
     A stopped run resumes at its checkpoint; a finished one only writes OUT/model again. On several
     GPUs: accelerate launch -m service.cli train siamese ...
@@ -70,18 +71,27 @@ def siamese(
     from accelerate import Accelerator
 
     from model_store.latent.loading import load_base
-    from workers.data.segmentation_folder import SegmentationFolder
+    from workers.data.training_set import TrainingSet
     from workers.training.latent_export import export_siamese
     from workers.training.siamese import PAPER_PX, SiameseTrainer, preset_siamese
 
     console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
-        dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
+        choices = pop_data_options(changes)
+        dataset = TrainingSet.open(data, window=choices.window).with_aliases(parse_aliases(aliases))
         base = load_base(base_folder, chunks=chunks)
         base = base.at_size(size_px or (PAPER_PX if preset == "paper" else base.size_px))
-        settings = preset_siamese(preset, base, dhi=dhi, **changes)
+        settings = preset_siamese(preset, base, dhi=dhi, fit=choices.fit(base.size_px), **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
-        trainer = SiameseTrainer(dataset, base, out, settings, accelerator, has_up=None if no_up is None else not no_up)
+        trainer = SiameseTrainer(
+            dataset,
+            base,
+            out,
+            settings,
+            accelerator,
+            has_up=None if no_up is None else not no_up,
+            input_options=choices.input,
+        )
         run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process:
             folder = out / "model"
@@ -90,7 +100,7 @@ def siamese(
                 folder,
                 base,
                 trainer.data,
-                name=name or model_name("siamese", data),
+                name=name or model_name("siamese", dataset.plain_name),
                 version=model_version,
                 title=title,
                 guidance_scale=guidance_scale,

@@ -22,7 +22,9 @@ from model_store.cosimgen.superres import (
 from model_store.cosimgen.superres_losses import superres_loss
 from model_store.features import FALLBACK, FeatureNetwork, open_features
 from model_store.weights import to_channels_last
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.fit import Fit
+from workers.data.stream import InputOptions
+from workers.data.training_set import TrainingSet
 from workers.training.checkpoints import (
     check_same_data,
     checkpoint_settings,
@@ -69,6 +71,7 @@ class SuperresTraining(BaseModel):
     features: str = Field(FALLBACK, description="name of the feature network of the perceptual loss")
     perceptual_weight: float = Field(0.05, ge=0, description="lambda of eq. 9; ours, the paper gives no value")
     seed: int = 0
+    fit: Fit = Field(default_factory=Fit, description="how images become squares")
     network: ESPCNConfig
 
     @property
@@ -131,7 +134,7 @@ def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
 
 
 class SuperresTrainer(Trainer):
-    """A super-resolution run: pairs in memory, network, optimiser.
+    """A super-resolution run: pairs at every size, network, optimiser.
 
     :meth:`step` is one iteration, :meth:`run` all that are left.
     """
@@ -140,21 +143,25 @@ class SuperresTrainer(Trainer):
 
     def __init__(
         self,
-        data: SegmentationFolder,
+        data: TrainingSet,
         out: Path,
         settings: SuperresTraining,
         accelerator: Accelerator,
         *,
         features_weights: Path | None = None,
         has_up: bool | None = None,
+        input_options: InputOptions | None = None,
     ) -> None:
+        data = data.with_fit(settings.fit)
         self.data, self.out, self.settings, self.accelerator = data, Path(out), settings, accelerator
+        options = input_options or InputOptions()
         self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
         self.features: FeatureNetwork | None = None
         if settings.perceptual_weight:
             opened = open_features(settings.features, features_weights)
             self.features = to_channels_last(opened, accelerator.device)
-        self.pyramid = read_pyramid(data, "train", supported_sizes(data, "train", settings.sizes))
+        sizes = supported_sizes(data, "train", settings.sizes)
+        self.pyramid = read_pyramid(data, "train", sizes, cache_bytes=options.cache_bytes, seed=settings.seed)
         torch.manual_seed(settings.seed)
         self.network = to_channels_last(ESPCN(settings.network))
         self.ema = Ema(self.network, settings.ema_decay)
@@ -254,7 +261,7 @@ class SuperresTrainer(Trainer):
     @property
     def held_out_split(self) -> str:
         """The test split, or the train split if there is no other."""
-        return "test" if (self.data.folder / "test.txt").is_file() else "train"
+        return self.data.held_out_split
 
     def held_out(self, rows: int | None = None) -> Pyramid:
         """Pairs to look at and measure with, of :attr:`held_out_split`; ``rows`` of them, or all."""
@@ -265,13 +272,14 @@ class SuperresTrainer(Trainer):
 
 
 def train_superres(
-    data: SegmentationFolder,
+    data: TrainingSet,
     out: Path,
     settings: SuperresTraining,
     *,
     precision: Literal["no", "bf16", "fp16"] = "no",
     features_weights: Path | None = None,
     has_up: bool | None = None,
+    input_options: InputOptions | None = None,
     **intervals: int,
 ) -> dict[str, Any]:
     """Trains, or resumes, a run in ``out`` and writes ``superres.safetensors`` and ``superres.json`` there.
@@ -280,7 +288,15 @@ def train_superres(
     Returns what superres.json holds: the settings, and what the averaged weights measure on the test split.
     """
     accelerator = Accelerator(mixed_precision=precision)
-    trainer = SuperresTrainer(data, out, settings, accelerator, features_weights=features_weights, has_up=has_up)
+    trainer = SuperresTrainer(
+        data,
+        out,
+        settings,
+        accelerator,
+        features_weights=features_weights,
+        has_up=has_up,
+        input_options=input_options,
+    )
     done = trainer.run(**intervals)
     about: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
@@ -289,6 +305,7 @@ def train_superres(
         "turns": trainer.turns,
         "trained_sizes_px": list(trainer.pyramid.sizes),
         "data": {"name": data.name, "licence": data.licence},
+        "fit": trainer.data.scale_about(settings.base_px, trainer.data.stems("train")),
         "deviations": list(settings.deviations),
     }
     if accelerator.is_main_process:

@@ -11,14 +11,14 @@ from rich.table import Table
 
 from model_store.features import FEATURE_NETWORKS
 from workers.training.command_support import errors_in_one_line
+from workers.training.options import DATASET_HELP, data_options, pop_data_options
 
-_DATA = click.Path(exists=True, file_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("superres")
-@click.option("--data", required=True, type=_DATA, help="images/, masks/, dataset.json, train.txt.")
+@click.option("--data", required=True, metavar="DATASET", help=DATASET_HELP)
 @click.option("--out", required=True, type=_FOLDER, help="The run's folder; a run in it is resumed.")
 @click.option(
     "--preset",
@@ -44,6 +44,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--features-weights", type=_FILE, help="A VGG16 in torchvision's naming, for vgg16-level6.")
 @click.option("--perceptual-weight", type=click.FloatRange(0), help="Lambda; 0 trains by MSE alone.")
+@data_options
 @click.option("--seed", type=click.IntRange(0))
 @click.option(
     "--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision."
@@ -57,7 +58,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))
 def superres(
-    data: Path,
+    data: str,
     out: Path,
     preset: str,
     features_weights: Path | None,
@@ -68,24 +69,29 @@ def superres(
     **changes: Any,
 ) -> None:
     """Train the super-resolution of CoSimGen's pairs, and measure it on the test split."""
-    from workers.data.segmentation_folder import SegmentationFolder
+    from workers.data.training_set import TrainingSet
     from workers.training.superres import preset_superres, train_superres
 
     with errors_in_one_line():
+        choices = pop_data_options(changes)
+        dataset, settings = TrainingSet.open(data, window=choices.window), preset_superres(preset, **changes)
+        if (fit := choices.fit(settings.base_px)) is not None:
+            settings = settings.model_copy(update={"fit": fit})
         about = train_superres(
-            SegmentationFolder.open(data),
+            dataset,
             out,
-            preset_superres(preset, **changes),
+            settings,
             precision=precision,
             features_weights=features_weights,
             has_up=None if no_up is None else not no_up,
+            input_options=choices.input,
             checkpoint_every=checkpoint_every,
             sample_every=sample_every,
         )
     if "measured" not in about:
         return
     table = Table("enlarged", "PSNR, dB", "bicubic", "mask errors, %", "nearest colour", "repeated")
-    table.title = f"measured on the {about['measured_on']} split of {data.name}"
+    table.title = f"measured on the {about['measured_on']} split of {dataset.name}"
     for scale, found in about["measured"].items():
         shares = [
             f"{100 * found[name]:.2f}" for name in ("mask_error", "mask_error_nearest_colour", "mask_error_repeated")

@@ -11,29 +11,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model_store.masks.palette import fibonacci_rgb, paint
-from service.kit.image_files import open_image_file
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder, dihedral
+from workers.data.listings import DatasetInvalid
+from workers.data.pairs import DEFAULT_CACHE_BYTES, FittedPairs, Pair, stacked
+from workers.data.pixels import dihedral
+from workers.data.tiles import PairDraw, TilePlan
+from workers.data.training_set import TrainingSet
+from workers.training.input import as_draws, training_rows
 
 
 @dataclass(frozen=True)
 class Pyramid:
-    """The same pairs at sizes that double.
-
-    ``images[s]`` is ``(N, s, s, 3)`` uint8, ``masks[s]`` is ``(N, s, s)`` uint8.
-    """
+    """The same pairs at sizes that double, read when they are asked for; the last ones stay in memory."""
 
     sizes: tuple[int, ...]
-    images: dict[int, np.ndarray]
-    masks: dict[int, np.ndarray]
+    read: dict[int, FittedPairs]
+    draws: tuple[PairDraw, ...]
     colours: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.images[self.sizes[0]])
+        return len(self.draws)
+
+    def pair(self, size: int, row: int) -> Pair:
+        """Image ``(s, s, 3)`` and mask ``(s, s)`` of a row."""
+        return self.read[size].pair(self.draws[row])
+
+    def stack(self, size: int, rows: slice | list[int]) -> Pair:
+        """Images ``(B, s, s, 3)`` and masks ``(B, s, s)`` of rows."""
+        chosen = self.draws[rows] if isinstance(rows, slice) else [self.draws[row] for row in rows]
+        return stacked(self.read[size], chosen)
 
     def pairs(self, size: int, rows: slice | list[int]) -> Tensor:
         """Whole pairs as the network sees them: ``(B, 6, size, size)`` float32 in [-1, 1]."""
-        return as_pair(self.images[size][rows], self.masks[size][rows], self.colours)
+        return as_pair(*self.stack(size, rows), self.colours)
 
 
 def as_pair(images: np.ndarray, masks: np.ndarray, colours: np.ndarray) -> Tensor:
@@ -42,33 +51,43 @@ def as_pair(images: np.ndarray, masks: np.ndarray, colours: np.ndarray) -> Tenso
     return torch.from_numpy(joined).permute(0, 3, 1, 2).contiguous()
 
 
-def supported_sizes(data: SegmentationFolder, split: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Those of ``sizes`` that at least half of the images have.
+def supported_sizes(data: TrainingSet, split: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of ``sizes`` that at least half of the images, or all tiles, have.
 
     An enlarged image holds no detail to learn from. Raises :class:`DatasetInvalid` when fewer than two sizes are left.
     """
-    sides = []
-    for stem in data.stems(split):
-        with open_image_file(data.image_path(stem)) as file:
-            sides.append(min(file.size))
-    kept = tuple(size for size in sizes if size <= np.median(sides))
+    sides = data.index.sizes[data.rows(data.stems(split))].min(axis=1)
+    side = data.fit.tile_px or int(np.median(sides))
+    kept = tuple(size for size in sizes if size <= side)
     if len(kept) < 2:
+        what = "tiles" if data.fit.tile_px else f"{split} images"
         raise DatasetInvalid(
-            f"the {split} images of {data.folder} are about {int(np.median(sides))} px; super-resolution from "
-            f"{sizes[0]} px "
-            f"needs at least {sizes[1]} px. Give a smaller --base-px, or larger images"
+            f"the {what} of {data.source} are about {side} px; super-resolution from {sizes[0]} px needs at least "
+            f"{sizes[1]} px. Give a smaller --base-px, or larger images or tiles"
         )
     return kept
 
 
 def read_pyramid(
-    data: SegmentationFolder, split: str, sizes: tuple[int, ...], stems: Sequence[str] | None = None
+    data: TrainingSet,
+    split: str,
+    sizes: tuple[int, ...],
+    stems: Sequence[str] | None = None,
+    *,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    seed: int = 0,
 ) -> Pyramid:
-    """Reads a split (or only ``stems``) at every size: images area-averaged, masks by majority, from full pixels."""
-    images, masks = {}, {}
-    for size in sizes:
-        images[size], masks[size] = data.arrays(split, size, stems)
-    return Pyramid(sizes, images, masks, fibonacci_rgb(len(data.classes)))
+    """A split (or only ``stems``) at every size: images area-averaged, masks by majority, from full pixels.
+
+    Of tiles, as many are drawn as cover the split once.
+    """
+    chosen = data.stems(split) if stems is None else tuple(stems)
+    share = cache_bytes // sum(4**level for level in range(len(sizes)))
+    read = {size: data.pairs(size, chosen, cache_bytes=share * 4**level) for level, size in enumerate(sizes)}
+    rows = training_rows(data, chosen, seed)
+    count = rows.tiles if isinstance(rows, TilePlan) else len(chosen)
+    draws = as_draws([rows[i] for i in range(count)] if isinstance(rows, TilePlan) else range(count))
+    return Pyramid(sizes, read, tuple(draws), fibonacci_rgb(len(data.classes)))
 
 
 def patch_batch(
@@ -97,9 +116,8 @@ def patch_batch(
         for scale, out in ((1, low), (factor, high)):
             size = scale * low_size
             ys, xs = slice(scale * y, scale * (y + patch)), slice(scale * x, scale * (x + patch))
-            out.append(
-                (dihedral(pyramid.images[size][row, ys, xs], turn), dihedral(pyramid.masks[size][row, ys, xs], turn))
-            )
+            image, mask = pyramid.pair(size, row)
+            out.append((dihedral(image[ys, xs], turn), dihedral(mask[ys, xs], turn)))
     low_pairs, high_pairs = (
         as_pair(np.stack([image for image, _ in cut]), np.stack([mask for _, mask in cut]), pyramid.colours)
         for cut in (low, high)

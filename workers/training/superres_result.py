@@ -50,22 +50,24 @@ def _measure_scale(network: ESPCN, pyramid: Pyramid, low_size: int, high_size: i
     colours = torch.from_numpy(pyramid.colours.astype(np.float32) / 127.5 - 1.0)
     ratios: dict[str, list[float]] = {"psnr_db": [], "psnr_bicubic_db": []}
     masks: dict[str, list[np.ndarray]] = {"mask_error": [], "mask_error_nearest_colour": [], "mask_error_repeated": []}
+    true: list[np.ndarray] = []
     for start in range(0, len(pyramid), batch_size):
         rows = slice(start, start + batch_size)
         low = pyramid.pairs(low_size, rows)
         high = upscale(network, low, factor.bit_length() - 1)
-        real = pyramid.images[high_size][rows]
+        real, true_masks = pyramid.stack(high_size, rows)
+        true.append(true_masks)
         for name, images in (("psnr_db", high[:, :3]), ("psnr_bicubic_db", bicubic(low[:, :3], factor))):
             ratios[name] += [psnr(a, b, 255.0) for a, b in zip(real, to_pixels(images), strict=True)]
         masks["mask_error"].append(decode_masks(high[:, 3:], low[:, 3:], colours, 0.0)[0].numpy())
         masks["mask_error_nearest_colour"].append(
             nearest_class(high[:, 3:].permute(0, 2, 3, 1).numpy(), pyramid.colours)
         )
-        masks["mask_error_repeated"].append(pyramid.masks[low_size][rows].repeat(factor, 1).repeat(factor, 2))
-    true = pyramid.masks[high_size]
+        masks["mask_error_repeated"].append(pyramid.stack(low_size, rows)[1].repeat(factor, 1).repeat(factor, 2))
+    real_masks = np.concatenate(true)
     figures = {name: round(float(np.mean(values)), 3) for name, values in ratios.items()}
     figures |= {
-        name: round(error_rate(true, np.concatenate(found), (IGNORE_INDEX,)), 5) for name, found in masks.items()
+        name: round(error_rate(real_masks, np.concatenate(found), (IGNORE_INDEX,)), 5) for name, found in masks.items()
     }
     return figures | {"pairs": len(pyramid)}
 

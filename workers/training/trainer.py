@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 
+from workers.data.stream import PairStream
 from workers.training.interruption import interruptible
 from workers.training.loop import learning_rate
 from workers.training.training_log import TrainingLog
@@ -39,6 +40,8 @@ class Trainer(ABC):
     settings: LoopSettings
     accelerator: Accelerator
     start: int = 0
+    streams: Sequence[PairStream] = ()
+    """The run's batches; their worker processes end with :meth:`run`."""
 
     @property
     def notices(self) -> Sequence[str]:
@@ -84,6 +87,7 @@ class Trainer(ABC):
                 log.write_line(done)
         finally:
             log.close()
+            self.close()
         if interruption.signal is not None:
             if main:
                 print(
@@ -93,6 +97,11 @@ class Trainer(ABC):
                 )
             interruption.leave()
         return done
+
+    def close(self) -> None:
+        """Ends the processes that decode ahead; a further iteration starts them again."""
+        for stream in self.streams:
+            stream.close()
 
     def set_rate(self, optimizer: torch.optim.Optimizer, iteration: int) -> None:
         """Sets every group's rate to the iteration's, times the group's ``share`` if it has one."""

@@ -37,7 +37,7 @@ posting = APIRouter(route_class=PngRoute, tags=["jobs"])
     },
 )
 async def upload_mask(request: Request, services: ServicesDep, tenant: TenantDep) -> UploadView:
-    """Stores a square PNG under the sha256 of its bytes; repeating it changes nothing. Whether the file is a valid mask
+    """Stores a PNG under the sha256 of its bytes; repeating it changes nothing. Whether the file is a valid mask
     for a model is checked when a request uses it."""
     data = await request.body()
     return await run_in_threadpool(_store, services, tenant, data)
@@ -52,7 +52,7 @@ def _store(services: Services, tenant: str, data: bytes) -> UploadView:
         raise InvalidRequest(detail, errors=[{"pointer": "", "detail": detail}]) from None
     upload = services.uploads.put(data, tenant=tenant)
     services.limits.stored(tenant=tenant, size=len(data))
-    return UploadView(upload=upload, bytes=len(data), width=file.side_px, height=file.side_px)
+    return UploadView(upload=upload, bytes=len(data), width=file.width, height=file.height)
 
 
 @router.get("/uploads", response_model=UploadPage, summary="List uploads", responses=answers(422, 503))

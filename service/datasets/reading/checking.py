@@ -14,15 +14,17 @@ from service.datasets.items import DatasetItem
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry
 from service.datasets.reading.faults import described, is_of_the_machine
 from service.datasets.reading.image_files import open_image
+from service.datasets.reading.levels import Levels
 from service.datasets.reading.orientation import orientation, turned_size
 from service.datasets.reading.provenance import Manifest, Provenance, text_fault
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import as_text, links, relative
-from service.datasets.reading.upright import assumed_of, upright_annotation, upright_bytes
+from service.datasets.reading.upright import assumed_of, darkness, upright_annotation, upright_bytes
 from service.datasets.splits import canonical_split, mapped_split
 from service.errors import InvalidDataset, TwinsetError
 
 _WIDE = ("F", "I")
+_PLAIN = Levels()
 _NAMING = frozenset({"coco", "datumaro"})
 """Formats that name every image, so that one that is not found is reported by its name."""
 
@@ -33,15 +35,16 @@ def read_items(
     split_map: Mapping[str, str] | None = None,
     *,
     max_pixels: int | None = None,
+    levels: Levels = _PLAIN,
 ) -> Iterator[DatasetItem]:
     """The items of a dataset, one in memory at a time; ``findings`` is complete once all have been read.
 
     Of images that are the same byte for byte only the first is read: a copy in another split would be a leak.
     ``split_map`` is one of :func:`service.datasets.splits.read_split_map`. Raises InvalidDataset if images and masks
-    have more than ``max_pixels`` in all.
+    have more than ``max_pixels`` in all, or an image is one that ``levels`` refuse.
     """
     with Manifest(source.root) as manifest:
-        yield from _items(source, findings, manifest, split_map or {}, max_pixels)
+        yield from _items(source, findings, manifest, split_map or {}, max_pixels, levels)
 
 
 def survey(source: DatasetSource) -> Counter[str | None]:
@@ -55,9 +58,11 @@ def _items(
     manifest: Manifest,
     split_map: Mapping[str, str],
     max_pixels: int | None,
+    levels: Levels,
 ) -> Iterator[DatasetItem]:
     first_with: dict[bytes, str] = {}
     pixels = 0
+    unlabelled = source.format == "images"
     not_followed = set() if source.format in _NAMING else set(links(source.root))
     for entry in source.entries(findings):
         file = entry.report_path or (
@@ -67,6 +72,8 @@ def _items(
         try:
             data = _bytes(entry)
             image = open_image(data)
+            if (shown := levels.apply(image)) is not None:
+                data, image = shown, open_image(shown)
             if image.mode in _WIDE:
                 raise EntryFault(
                     "unreadable",
@@ -74,6 +81,8 @@ def _items(
                 )
             stated, size = orientation(image), image.size
             assumed = assumed_of(image)
+            if levels.strict and (dark := darkness(image)):
+                raise InvalidDataset(f"{file}: {dark}, or give the levels of black and white: --window LOW,HIGH")
             pixels += 2 * size[0] * size[1]
             if max_pixels is not None and pixels > max_pixels:
                 raise InvalidDataset(
@@ -98,7 +107,7 @@ def _items(
             # a library met what it does not foresee; the other items are not at fault
             findings.add("unreadable", file, f"reading it fails ({described(error)})")
             continue
-        if emptiness := _empty(annotation.labels, source.classes):
+        if not unlabelled and (emptiness := _empty(annotation.labels, source.classes)):
             findings.add("empty_mask", file, emptiness)
         if annotation.overlap_px:
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
@@ -109,11 +118,12 @@ def _items(
         split = mapped_split(entry.split, split_map)
         findings.read(split)
         provenance = manifest.of(file) or entry.provenance or Provenance(source_mask=_mask_digest(entry))
-        caption = None if entry.caption is None else as_text(entry.caption)
-        for what, why in (("metadata", provenance.left_out), ("caption", caption and text_fault(caption))):
+        caption, captions = None if entry.caption is None else as_text(entry.caption), entry.captions
+        too_long = caption and (text_fault(caption) or text_fault([dict(line) for line in captions]))
+        for what, why in (("metadata", provenance.left_out), ("caption", too_long)):
             if why:
                 findings.add("long_text", file, f"its {what}: {why}")
-                caption = None if what == "caption" else caption
+                caption, captions = (None, ()) if what == "caption" else (caption, captions)
         yield DatasetItem(
             name=as_text(provenance.name or entry.name),
             image=upright_bytes(data) if turning else data,
@@ -123,6 +133,7 @@ def _items(
             split=split,
             source=provenance.source,
             caption=caption,
+            captions=captions,
             source_mask=provenance.source_mask,
             metadata=provenance.metadata,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.datasets.classes import ClassList, Colour, TooManyClasses, check_count
+from service.datasets.classes import ClassList, Colour, DatasetClass, TooManyClasses, check_count
 from service.datasets.reading.class_tables import parse_labelmap, parse_names, parse_table
 from service.datasets.reading.tree import read_text
 from service.errors import InvalidDataset
@@ -97,8 +97,20 @@ def _from_json(text: str) -> ClassList:
         background = next(
             (name for name, entry in zip(names, entries, strict=True) if entry.get("background") is True), None
         )
-        return ClassList.of(names, colours, background=background)
-    return ClassList.of(names, colours)
+        listed = ClassList.of(names, colours, background=background)
+    else:
+        listed = ClassList.of(names, colours)
+    return ClassList(classes=tuple(_with_words(one, entry) for one, entry in zip(listed.classes, entries, strict=True)))
+
+
+def _with_words(listed: DatasetClass, entry: dict[str, Any]) -> DatasetClass:
+    """The class with its other words, and whether requests may name it, as ``dataset.json`` has them."""
+    aliases, queryable = entry.get("aliases") or (), entry.get("queryable")
+    if not isinstance(entry["name"], str) or not isinstance(aliases, list | tuple):
+        raise ValueError(f"name is text and aliases a list of text, unlike in {entry}")
+    if not all(isinstance(word, str) for word in aliases) or not isinstance(queryable, bool | None):
+        raise ValueError(f"aliases is a list of text, and queryable true or false, unlike in {entry}")
+    return listed.model_copy(update={"aliases": tuple(aliases), "queryable": queryable})
 
 
 def _from_id2label(text: str) -> ClassList:

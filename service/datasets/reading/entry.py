@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -40,8 +40,9 @@ class Entry:
     """An image of a dataset with a function that reads its mask.
 
     ``annotate(width, height)`` raises EntryFault for a mask that cannot be read. ``provenance`` is what the format
-    itself records of the image's origin. ``mask_file`` is the file with this image's mask alone. ``report_path`` is
-    the path in the dataset of an image inside another file.
+    itself records of the image's origin. ``captions`` are the lines of an image with several texts, or with more than a
+    text: each has ``text``, and any further members. ``mask_file`` is the file with this image's mask alone.
+    ``report_path`` is the path in the dataset of an image inside another file.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Entry:
     annotate: Callable[[int, int], Annotation]
     split: str | None = None
     caption: str | None = None
+    captions: tuple[Mapping[str, Any], ...] = ()
     provenance: Provenance | None = None
     mask_file: FileBytes | None = None
     report_path: str | None = None

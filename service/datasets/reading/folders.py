@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from service.datasets.classes import ClassList
+from service.datasets.reading.caption_lines import CaptionLines
 from service.datasets.reading.class_lists import find_classes, require_classes
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
@@ -24,7 +25,7 @@ from service.datasets.reading.pairing import pair_files
 from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import Findings
 from service.datasets.reading.split_lists import SplitLists
-from service.datasets.reading.tree import nfc, read_text, relative
+from service.datasets.reading.tree import read_text, relative
 from service.datasets.splits import known_split
 from service.errors import InvalidDataset
 from service.kit.documents import parse_json
@@ -78,7 +79,7 @@ class FoldersSource:
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """The entries in the order of the images' paths."""
         splits = SplitLists(self.root, [pair.images for pair in self._pairs], _own_splits(self.root))
-        captions = _captions(self.root)
+        captions = CaptionLines.read(self.root)
         for pair in self._pairs:
             image_folder, mask_folder, folder_split = pair.images, pair.masks, pair.split
             paired = pair_files(pair.image_files, pair.mask_files, pair.endings)
@@ -102,7 +103,7 @@ class FoldersSource:
                     split=splits.split_of(image, f"{beside}{key}")
                     or folder_split
                     or known_split(key.partition("/")[0] if "/" in key else ""),
-                    caption=captions.get(f"{beside}{key}"),
+                    **captions.of(f"{beside}{key}"),
                     mask_file=mask,
                 )
             for key, mask in paired.without_image:
@@ -129,20 +130,3 @@ def _own_splits(root: Path) -> frozenset[str]:
     except (ValueError, AttributeError):
         return frozenset()
     return frozenset(name for name in named if isinstance(name, str)) if isinstance(named, list) else frozenset()
-
-
-def _captions(root: Path) -> dict[str, str]:
-    """The first text of each stem in ``captions.jsonl``. Raises InvalidDataset naming an invalid line."""
-    path = root / "captions.jsonl"
-    captions: dict[str, str] = {}
-    if not path.is_file():
-        return captions
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = parse_json(line)
-            captions.setdefault(nfc(str(entry["stem"])), str(entry["text"]))
-        except (ValueError, KeyError, TypeError):
-            raise InvalidDataset(f'captions.jsonl, line {number} is not {{"stem": ..., "text": ...}}') from None
-    return captions

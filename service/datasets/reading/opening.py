@@ -16,7 +16,9 @@ from service.datasets.reading.faults import named_faults
 from service.datasets.reading.folder_layouts import folder_pairs, single_folders
 from service.datasets.reading.folders import FoldersSource
 from service.datasets.reading.huggingface import HuggingFaceSource, parquet_shards
+from service.datasets.reading.levels import Levels
 from service.datasets.reading.mask_encoding import MaskEncoding
+from service.datasets.reading.medical import MedicalSource, is_medical
 from service.datasets.reading.tree import dataset_root
 from service.datasets.reading.twins import TwinsSource, is_twin_folder
 from service.datasets.reading.unknown import explain_unknown
@@ -27,7 +29,7 @@ from service.datasets.reading.yolo_files import named_yaml, text_labelled, yaml_
 from service.errors import InvalidDataset
 
 READ_FORMATS = (
-    "folders", "coco", "datumaro", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins",
+    "folders", "coco", "datumaro", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins", "medical",
 )  # fmt: skip
 
 
@@ -37,6 +39,8 @@ def detect_format(root: Path) -> str | None:
         return "voc"
     if image_root(root) is not None and (root / "gtFine").is_dir():
         return "cityscapes"
+    if is_medical(root):
+        return "medical"
     if is_twin_folder(root):
         return "twins"
     if yaml_file(root) is not None:
@@ -59,21 +63,34 @@ def detect_format(root: Path) -> str | None:
 
 
 def open_dataset(
-    folder: Path, *, format: str | None = None, classes: ClassList | None = None, encoding: MaskEncoding | None = None
+    folder: Path,
+    *,
+    format: str | None = None,
+    classes: ClassList | None = None,
+    encoding: MaskEncoding | None = None,
+    levels: Levels | None = None,
 ) -> DatasetSource:
     """The dataset in a folder, in the named format or the detected one.
 
-    ``classes`` replace those that the dataset lists; ``encoding`` is the mask encoding of ``folders``. Raises
-    InvalidDataset naming what is missing.
+    ``classes`` replace those that the dataset lists; ``encoding`` is the mask encoding of ``folders``, ``levels``
+    the window of ``medical``. Raises InvalidDataset naming what is missing.
     """
     if not folder.is_dir():
         raise InvalidDataset(f"{folder.name} is not a folder")
     with named_faults(f"the dataset in {folder.name}"):
-        return _open(dataset_root(folder), format, classes, encoding)
+        return _open(dataset_root(folder), format, classes, encoding, levels)
 
 
-def _open(root: Path, format: str | None, classes: ClassList | None, encoding: MaskEncoding | None) -> DatasetSource:
+def _open(
+    root: Path,
+    format: str | None,
+    classes: ClassList | None,
+    encoding: MaskEncoding | None,
+    levels: Levels | None,
+) -> DatasetSource:
     found = format or detect_format(root)
+    if found == "medical":
+        return MedicalSource(root, classes, levels or Levels())
     if found == "folders":
         return FoldersSource(root, classes, encoding)
     sources: dict[str | None, Callable[[Path, ClassList | None], DatasetSource]] = {

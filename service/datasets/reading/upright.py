@@ -69,10 +69,10 @@ def upright_bytes(data: bytes) -> bytes:
 def assumed_of(image: Image.Image) -> tuple[str, ...]:
     """Sentences on what was assumed to read an image."""
     several = "the file holds several pictures, and the first is read; save each as a file of its own"
-    return tuple(filter(None, (_darkness(image), several if has_several(image) else None)))
+    return tuple(filter(None, (darkness(image), several if has_several(image) else None)))
 
 
-def _darkness(image: Image.Image) -> str | None:
+def darkness(image: Image.Image) -> str | None:
     """What makes a 16-bit image nearly black, if it is: data of 12 bits and less that were stored unscaled."""
     highest = 0
     if image.mode.startswith("I;16"):

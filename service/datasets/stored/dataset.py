@@ -106,6 +106,7 @@ class StoredDataset:
             source_mask=record.source_mask,
             metadata=record.metadata,
             path=record.path,
+            captions=record.captions,
         )
         item.image_sha256 = record.image.sha256  # verified when it was read
         return item

@@ -52,11 +52,19 @@ class StoredItem(_Frozen):
     source_mask: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     path: str | None = Field(None, description="of the image in the dataset as it was imported; it identifies the item")
+    captions: tuple[dict[str, Any], ...] = Field(
+        (), description="all texts of an image with more than its caption: each has text, and any further members"
+    )
 
     @property
     def identity(self) -> str:
         """The path, or the name in an index that has no paths."""
         return self.path or self.name
+
+    @property
+    def texts(self) -> tuple[dict[str, Any], ...]:
+        """All texts, each with ``text`` and any further members."""
+        return self.captions or (() if self.caption is None else ({"text": self.caption},))
 
 
 class ShardAbout(_Frozen):
@@ -86,6 +94,8 @@ class DatasetAbout(_Frozen):
     skipped: int
     shards: tuple[ShardAbout, ...]
     objects: dict[ObjectName, StoredObject] = Field(default_factory=dict, description="the other objects that count")
+    has_up: bool | None = Field(None, description="false if its scenes have no up; None if it does not say")
+    metres_per_px: float | None = Field(None, gt=0, description="side of a pixel; None if it does not say")
 
     @property
     def id(self) -> str:

@@ -62,6 +62,7 @@ class StoredDatasetWriter:
             source_mask=item.mask_group,
             metadata=dict(item.metadata),
             path=item.path,
+            captions=tuple(dict(line) for line in item.captions),
         )
         self._lines.append(line.model_dump_json(exclude_none=True, exclude_defaults=True).encode() + b"\n")
         if len(self._lines) >= layout.SHARD_ITEMS or self._file.tell() >= layout.SHARD_BYTES:

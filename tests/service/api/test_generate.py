@@ -54,6 +54,8 @@ def test_defaults_come_from_the_card_and_a_bare_name_means_the_newest_version(cl
         "guidance_target": None,
         "eta": 0.0,
         "size": 256,
+        "fit": None,
+        "canvas": None,
         "priority": "normal",
         "layout": "objects",
     }
@@ -73,7 +75,8 @@ def test_what_is_asked_for_is_what_is_made(client: TestClient) -> None:
         "layout": "shards",
     }
     job = client.post("/generate", json={**asked, "name": " lakes "}).json()
-    assert job["parameters"] == {**asked, "classes": None, "mask": None, "mask_encoding": None, "guidance_target": None}
+    left_out = ("classes", "mask", "mask_encoding", "guidance_target", "fit", "canvas")
+    assert job["parameters"] == {**asked, **dict.fromkeys(left_out)}
     assert job["name"] == "lakes"
     again = client.post("/generate", json={k: v for k, v in job["parameters"].items() if v is not None})
     assert again.json()["parameters"] == job["parameters"]

@@ -62,7 +62,7 @@ def test_a_body_that_says_it_is_no_png_is_415(client: TestClient, store: ObjectS
         (b"", "the file is empty; send a PNG file"),
         (pillow_file(painted(stripes()), "JPEG"), "the file is not a PNG: it looks like a JPEG"),
         (PNG[:60], "the file breaks off after 60 bytes"),
-        (grey_file(np.zeros((9, 8))), "the file is 8 x 9 px, and masks are square"),
+        (grey_file(np.zeros((9, 7))), "the file is 7 x 9 px; its side must be 8 to 4096 px"),
         (file(header(30_000, 30_000)), "its side must be 8 to 4096 px"),
         (pillow_file(stripes().astype(np.uint16)), "16 bits a channel"),
     ],

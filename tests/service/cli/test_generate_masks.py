@@ -100,6 +100,27 @@ def test_a_refused_mask_is_reported_with_its_file_name(
     assert error.count("does not know") == 1
 
 
+def test_rectangles_are_drawn_as_canvases(live_api: LiveApi, tmp_path: Path) -> None:
+    mask = tmp_path / "wide.png"
+    mask.write_bytes(pillow_file(stripes(128)[:96].copy()))
+    windows = ["--overlap", "16", "--window", "64", "--window-weights", "uniform"]
+    assert generate(live_api, tmp_path / "twins", "--mask", mask, "--fit", "canvas", *windows) == 0
+    parameters = job_of(live_api)["parameters"]
+    assert isinstance(parameters, dict)
+    assert (parameters["fit"], parameters["size"]) == ("canvas", None)
+    assert parameters["canvas"] == {"window_px": 64, "overlap_px": 16, "weights": "uniform"}
+
+
+def test_a_size_may_be_a_rectangle_and_no_other_words(
+    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--prompt", "glands", "--count", "1", "--fit", "stretch", "--size"]
+    assert generate(live_api, tmp_path / "twins", *options, "854x480") == 0
+    assert job_of(live_api)["parameters"]["size"] == "854x480"  # type: ignore[index]
+    assert generate(live_api, tmp_path / "others", *options, "wide") == 2
+    assert "'wide' is no size; give pixels, as 256, or WIDTHxHEIGHT, as 854x480." in capsys.readouterr().err
+
+
 def test_images_without_masks_are_downloaded(
     live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

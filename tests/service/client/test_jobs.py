@@ -103,6 +103,15 @@ def test_every_parameter_reaches_the_server(client: Any) -> None:
     assert job.name == "mine"
 
 
+def test_a_canvas_reaches_the_server_with_its_windows(client: Any) -> None:
+    job = client.generate(
+        model="aerial@1.0.0", classes=["water"], count=1, size="600x300", fit="canvas", canvas={"overlap_px": 64}
+    )
+    parameters = job.info.parameters
+    assert (parameters.size, parameters.fit) == ("600x300", "canvas")
+    assert parameters.canvas.model_dump() == {"window_px": 256, "overlap_px": 64, "weights": "smooth"}
+
+
 def test_the_same_idempotency_key_gives_the_same_job(client: Any) -> None:
     first, second = (client.generate(**PARAMETERS, idempotency_key="script-1") for _ in range(2))
     assert first.id == second.id != client.generate(**PARAMETERS).id

@@ -196,13 +196,14 @@ def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
     assert len(list(folder.glob("*.tar"))) > 2
 
 
-def test_folders_are_what_training_reads(tmp_path: Path) -> None:
+def test_folders_are_what_training_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers.data.captions import read_texts
-    from workers.data.segmentation_folder import SegmentationFolder
+    from workers.data.training_set import TrainingSet
 
     folder = export(scenes(), SCENE_CLASSES, tmp_path, format="folders", splits=SPLITS)
     truth = {line["image"]["path"]: line for line in manifest(folder)}
-    opened = SegmentationFolder.open(folder)
+    monkeypatch.setenv("TWINSET_DATA_DIR", str(tmp_path / "data"))
+    opened = TrainingSet.open(folder)
     assert tuple(entry.name for entry in opened.classes) == SCENE_CLASSES.names
     stems = {split: opened.stems(split) for split in SPLITS}
     assert sum(map(len, stems.values())) == len(truth)
@@ -211,4 +212,4 @@ def test_folders_are_what_training_reads(tmp_path: Path) -> None:
             assert truth[f"images/{stem}.png"]["split"] == split
             with Image.open(folder / "masks" / f"{stem}.png") as mask:
                 assert np.array_equal(np.array(mask), expected()[truth[f"images/{stem}.png"]["name"]])
-    assert len(read_texts(folder, stems["train"])) == len(stems["train"])
+    assert len(read_texts(opened, stems["train"])) == len(stems["train"])

@@ -61,9 +61,9 @@ def test_an_ending_that_not_all_masks_have_is_not_guessed(tmp_path: Path) -> Non
 
 
 def test_a_file_of_a_kind_that_is_not_read_is_named(tmp_path: Path) -> None:
-    write(tmp_path, **{"images/a.dcm": b"DICM", "masks/a.png": png(SQUARE), "classes.txt": TWO_NAMES})
+    write(tmp_path, **{"images/a.heic": b"ftyp", "masks/a.png": png(SQUARE), "classes.txt": TWO_NAMES})
     assert details(read(tmp_path)[1], "missing_partner") == [
-        "there is no image a in images/, and a.dcm there is of a kind that is not read; save it as one of bmp, gif, "
+        "there is no image a in images/, and a.heic there is of a kind that is not read; save it as one of bmp, gif, "
         "jpeg, jpg, png, tif, tiff, webp"
     ]
 

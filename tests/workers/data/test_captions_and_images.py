@@ -20,18 +20,14 @@ from workers.data.captions import (
     read_texts,
     repeats_deviation,
 )
-from workers.data.files import DatasetInvalid
-from workers.data.image_folder import (
-    ImageFolder,
-    as_images,
-    check_unpaired,
-    listed_stems,
-)
-from workers.data.segmentation_folder import SegmentationFolder, dihedral
+from workers.data.listings import DatasetInvalid
+from workers.data.pixels import as_images, dihedral
+from workers.data.training_set import TrainingSet
+from workers.data.unpaired import check_unpaired
 from workers.evaluation.captions import Caption
 from workers.evaluation.captions import read_captions as labels_of_images
 from workers.training.latents import LatentBank, noise_latents
-from workers.training.prompts import read_captions as captions_of_class_sets
+from workers.training.prompts import class_captions
 
 
 @pytest.fixture
@@ -39,14 +35,10 @@ def scenes(tmp_path: Path) -> Path:
     return write_scenes(tmp_path / "scenes", 4)
 
 
-def files(folder: Path, *stems: str) -> tuple[Path, list[Path]]:
-    return folder, [folder / "images" / f"{stem}.png" for stem in stems]
-
-
 def test_a_stem_may_have_several_texts(scenes: Path) -> None:
     with (scenes / "captions.jsonl").open("a") as file:
         file.write('\n\n{"stem": "scene01", "text": " another text "}\n')
-    texts = read_texts(scenes, ("scene01", "scene00"))
+    texts = read_texts(TrainingSet.open(scenes), ("scene01", "scene00"))
     assert texts[0][1] == "another text"
     assert [len(each) for each in texts] == [2, 1]
 
@@ -54,21 +46,16 @@ def test_a_stem_may_have_several_texts(scenes: Path) -> None:
 def test_a_missing_caption_is_reported_by_its_stem_and_never_read_as_the_empty_text(scenes: Path) -> None:
     lines = (scenes / "captions.jsonl").read_text().splitlines()
     (scenes / "captions.jsonl").write_text("\n".join([lines[0], '{"stem": "scene02", "text": "  "}']))
+    data = TrainingSet.open(scenes, images_only=True)
     with pytest.raises(
-        DatasetInvalid, match=r"has no text for 'scene01' \(and 2 more of 4 images\); add .*\"stem\": \"scene01\""
+        DatasetInvalid, match=r"has no text for 'scene01' \(and 2 more of 4 images\).* add .*\"stem\": \"scene01\""
     ):
-        read_texts(scenes, ImageFolder.open(scenes).stems())
-    with pytest.raises(DatasetInvalid, match="has no text for 'scene02'; add"):
-        read_texts(scenes, ("scene00", "scene02"))
-    (scenes / "captions.jsonl").write_text(lines[0] + "\nno json")
-    with pytest.raises(DatasetInvalid, match=r"captions.jsonl, line 2 is not"):
-        read_texts(scenes, ("scene00",))
-    (scenes / "captions.jsonl").write_text('{"stem": "scene00"}')
-    with pytest.raises(DatasetInvalid, match=r"line 1 is not .*KeyError"):
-        read_texts(scenes, ("scene00",))
+        read_texts(data, data.stems())
+    with pytest.raises(DatasetInvalid, match="has no text for 'scene02';"):
+        read_texts(data, ("scene00", "scene02"))
     (scenes / "captions.jsonl").unlink()
-    with pytest.raises(DatasetInvalid, match=r"captions.jsonl does not exist"):
-        read_texts(scenes, ("scene00",))
+    with pytest.raises(DatasetInvalid, match="has no text for 'scene00';"):
+        read_texts(TrainingSet.open(scenes), ("scene00",))
 
 
 def test_captions_are_drawn_evenly_and_dropped_ones_are_the_null_text() -> None:
@@ -87,23 +74,27 @@ def test_images_need_neither_masks_nor_a_description(scenes: Path) -> None:
     shutil.rmtree(scenes / "masks")
     (scenes / "dataset.json").unlink()
     (scenes / "train.txt").unlink()
-    data = ImageFolder.open(scenes)
+    data = TrainingSet.open(scenes, images_only=True)
     assert (data.name, data.has_up, data.held_out_split, len(data.stems())) == ("scenes", True, "train", 4)
+    assert data.notices == []
     listing = scenes / "some.txt"
     listing.write_text("scene03\nscene01\n")
-    assert ImageFolder.open(scenes, listing).stems() == ("scene03", "scene01")
+    assert TrainingSet.open(scenes, listing, images_only=True).stems() == ("scene03", "scene01")
     listing.write_text("scene03\nscene03\n")
     with pytest.raises(DatasetInvalid, match="lists 'scene03' more than once"):
-        listed_stems(listing)
-    with pytest.raises(DatasetInvalid, match="has no image named 'scene09'"):
-        data.images(["scene09"], 16)
-    with pytest.raises(DatasetInvalid, match="there is no test split"):
+        TrainingSet.open(scenes, listing, images_only=True)
+    listing.write_text("scene09\n")
+    with pytest.raises(DatasetInvalid, match=r"has no image named 'scene09', which .*some.txt lists; did you mean"):
+        TrainingSet.open(scenes, listing, images_only=True)
+    with pytest.raises(DatasetInvalid, match="there is no test split; its splits are: train"):
         data.stems("test")
     (scenes / "images" / "scene00.png").write_bytes(b"torn")
-    with pytest.raises(DatasetInvalid, match=r"scene00.png cannot be read"):
-        data.images(data.stems(), 16)
-    with pytest.raises(DatasetInvalid, match="images does not exist"):
-        ImageFolder.open(scenes / "masks")
+    torn = TrainingSet.open(scenes, images_only=True)
+    assert torn.stems() == ("scene01", "scene02", "scene03")
+    assert any("1 unreadable, left out" in notice and "images/scene00.png" in notice for notice in torn.notices)
+    shutil.rmtree(scenes / "images")
+    with pytest.raises(DatasetInvalid, match="holds no images"):
+        TrainingSet.open(scenes, images_only=True)
 
 
 def test_images_are_cut_and_averaged_as_those_with_masks_are(scenes: Path) -> None:
@@ -111,29 +102,28 @@ def test_images_are_cut_and_averaged_as_those_with_masks_are(scenes: Path) -> No
         scenes / "images" / "scene00.png"
     )
     Image.fromarray(np.zeros((32, 48), dtype=np.uint8)).save(scenes / "masks" / "scene00.png")
-    alone = ImageFolder.open(scenes)
-    assert np.array_equal(alone.images(alone.stems(), 16), SegmentationFolder.open(scenes).arrays("train", 16)[0])
+    alone = TrainingSet.open(scenes, images_only=True)
+    assert np.array_equal(alone.arrays("train", 16)[0], TrainingSet.open(scenes).arrays("train", 16)[0])
 
 
-def test_the_same_stem_of_one_folder_is_a_pair_and_so_are_the_same_bytes_elsewhere(
-    scenes: Path, tmp_path: Path
-) -> None:
-    check_unpaired(files(scenes, "scene00", "scene01"), files(scenes, "scene02", "scene03"))
-    with pytest.raises(DatasetInvalid, match=r"'scene01' of .* is in both datasets"):
-        check_unpaired(files(scenes, "scene00", "scene01"), files(scenes / ".", "scene02", "scene01", "scene00"))
-    other = write_scenes(tmp_path / "other", 3, seed=1)
+def test_the_same_image_in_both_datasets_is_a_pair_by_whatever_name(scenes: Path, tmp_path: Path) -> None:
+    texts, masks = TrainingSet.open(scenes, images_only=True), TrainingSet.open(scenes)
+    check_unpaired((texts, ("scene00", "scene01")), (masks, ("scene02", "scene03")))
+    with pytest.raises(DatasetInvalid, match=r"'scene01' of .* is the same image as 'scene01' of .*--text-list"):
+        check_unpaired((texts, ("scene00", "scene01")), (masks, ("scene02", "scene01")))
+    folder = write_scenes(tmp_path / "other", 3, seed=1)
     # the same name for another image is no pair, another name for the same image is
-    check_unpaired(files(scenes, "scene00", "scene01"), files(other, "scene00", "scene01", "scene02"))
-    shutil.copy(scenes / "images" / "scene01.png", other / "images" / "scene02.png")
-    with pytest.raises(
-        DatasetInvalid, match=r"other/images/scene02.png is the same image as .*scenes/images/scene01.png"
-    ):
-        check_unpaired(files(scenes, "scene00", "scene01"), files(other, "scene00", "scene01", "scene02"))
+    other = TrainingSet.open(folder)
+    check_unpaired((texts, texts.stems()), (other, other.stems()))
+    shutil.copy(scenes / "images" / "scene01.png", folder / "images" / "scene02.png")
+    other = TrainingSet.open(folder)
+    with pytest.raises(DatasetInvalid, match=r"'scene02' of .*other is the same image as 'scene01' of .*scenes"):
+        check_unpaired((texts, texts.stems()), (other, other.stems()))
 
 
 def test_every_turn_of_an_image_has_latents_of_its_own(scenes: Path) -> None:
-    base, data = tiny_base(), ImageFolder.open(scenes)
-    images = data.images(data.stems(), 32)
+    base, data = tiny_base(), TrainingSet.open(scenes, images_only=True)
+    images, _ = data.arrays("train", 32)
     bank = LatentBank(base.autoencoder, images, 8, batch_size=3)
     assert bank.mean.shape == bank.std.shape == (8, 4, 2, 8, 8)
     with torch.no_grad():
@@ -181,17 +171,18 @@ def test_the_commonest_captions_come_first_and_those_as_common_by_name() -> None
     assert common_texts(texts, max_texts=3) == ("few", "many", "a cell")
 
 
-def test_odd_lines_of_captions_are_read_alike_by_every_reader(scenes: Path) -> None:
-    path, data = scenes / "captions.jsonl", SegmentationFolder.open(scenes)
+def test_odd_lines_of_captions_are_read_alike_for_every_use(scenes: Path) -> None:
     text = (
         '\ufeff{"stem": "scene00", "text": ""}\n\r\n{"stem": "scene00", "text": " two\u2028lines ", "classes": '
         '["square"]}\r\n'
     )
-    path.write_text(text, encoding="utf-8")
-    assert read_texts(scenes, ["scene00"]) == (("two\u2028lines",),)
+    (scenes / "captions.jsonl").write_text(text, encoding="utf-8")
+    data = TrainingSet.open(scenes)
+    assert read_texts(data, ["scene00"]) == (("two\u2028lines",),)
     assert labels_of_images(data) == {"scene00": Caption("two\u2028lines")}
-    ((stem, text, named),) = captions_of_class_sets(data)
-    assert (stem, text, named.tolist()) == ("scene00", "two\u2028lines", [False, True])
+    ((stem, found, named),) = class_captions(data, ["scene00"])
+    assert named is not None
+    assert (stem, found, named.tolist()) == ("scene00", "two\u2028lines", [False, True])
 
 
 @pytest.mark.parametrize(
@@ -201,19 +192,16 @@ def test_odd_lines_of_captions_are_read_alike_by_every_reader(scenes: Path) -> N
         '{"stem": "a", "text": null}',
         '{"text": "x"}',
         "null",
+        "no json",
         '{"stem": 1, "text": "x"}',
     ],
 )
-def test_a_line_that_is_no_caption_is_named_by_every_reader(scenes: Path, line: str) -> None:
-    path, data = scenes / "captions.jsonl", SegmentationFolder.open(scenes)
+def test_a_line_that_is_no_caption_is_named(scenes: Path, line: str) -> None:
+    path = scenes / "captions.jsonl"
     path.write_text(f'{{"stem": "scene00", "text": "x"}}\n{line}\n')
-    for reader in (
-        lambda: read_texts(scenes, ["scene00"]),
-        lambda: labels_of_images(data),
-        lambda: list(captions_of_class_sets(data)),
-    ):
+    for images_only in (True, False):
         with pytest.raises(DatasetInvalid, match=r"captions\.jsonl, line 2 is not"):
-            reader()
+            TrainingSet.open(scenes, images_only=images_only)
     path.write_text('{"stem": "scene00", "text": "x", "classes": "square"}')
-    with pytest.raises(DatasetInvalid, match="line 1: classes is 'square'; it should be a list"):
-        list(captions_of_class_sets(data))
+    with pytest.raises(DatasetInvalid, match="has classes 'square'; it should be a list"):
+        list(class_captions(TrainingSet.open(scenes), ["scene00"]))

@@ -16,10 +16,13 @@ from model_store.interface import Condition, ConditionRequest, GuidanceInputs
 from model_store.masks.decode import Twin
 from model_store.masks.palette import fibonacci_rgb
 from tests.workers.evaluation.discs import write_discs
-from workers.data.segmentation_folder import SegmentationFolder
+from tests.workers.prepared import prepared_copies
+from workers.data.training_set import TrainingSet
 
 NAMES = ("Unlabeled", "Grass", "Sand", "Sea")
 LOOKS = np.array([[128, 128, 128], [60, 140, 60], [220, 200, 150], [20, 40, 120]])
+
+__all__ = ["prepared_copies"]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +42,7 @@ def bands(classes: Sequence[int], size: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def coast(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
+def coast(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     """40 train and 10 test pairs of 32 px with one to three of the queryable classes."""
     folder = tmp_path_factory.mktemp("coast")
     for name in ("images", "masks"):
@@ -54,7 +57,7 @@ def coast(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
     (folder / "test.txt").write_text("\n".join(f"c{i:02d}" for i in range(40, 50)))
     classes = [{"index": i, "name": name} for i, name in enumerate(NAMES)]
     (folder / "dataset.json").write_text(json.dumps({"name": "coast", "classes": classes, "has_up": True}))
-    return SegmentationFolder.open(folder)
+    return TrainingSet.open(folder)
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +132,6 @@ def painter(coast_card: ModelCard) -> type:
 
 
 @pytest.fixture(scope="session")
-def discs(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
+def discs(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     """48 train and 15 test pairs of 16 px, with captions and an unbalanced label."""
     return write_discs(tmp_path_factory.mktemp("discs") / "data")

@@ -15,7 +15,7 @@ from model_store.card import ClassEntry, Defaults, ModelCard, PaletteRef, Sample
 from model_store.diffusion.schedule import alphas_cumprod
 from model_store.interface import Condition, ConditionRequest, GuidanceInputs
 from model_store.masks.decode import Twin
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 
 SIZE_PX = 16
 LIGHTS = {
@@ -42,7 +42,7 @@ def draw_image(mask: np.ndarray, label: str, seed: int) -> np.ndarray:
     return np.clip(np.array(LIGHTS[label])[mask] + noise, 0, 255).astype(np.uint8)
 
 
-def write_discs(folder: Path, *, captions: bool = True) -> SegmentationFolder:
+def write_discs(folder: Path, *, captions: bool = True) -> TrainingSet:
     """48 train and 15 test pairs; their captions have the light as ``modality``."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
@@ -61,7 +61,7 @@ def write_discs(folder: Path, *, captions: bool = True) -> SegmentationFolder:
         (folder / "captions.jsonl").write_text("\n".join(lines))
     classes = [{"index": 0, "name": "background"}, {"index": 1, "name": "disc"}]
     (folder / "dataset.json").write_text(json.dumps({"name": "discs", "classes": classes, "has_up": False}))
-    return SegmentationFolder.open(folder)
+    return TrainingSet.open(folder)
 
 
 def disc_card(system: str = "pathdiff", **changes: object) -> ModelCard:

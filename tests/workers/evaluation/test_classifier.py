@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.workers.evaluation.discs import TEST, TRAIN
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.evaluation.captions import labelled, read_captions
 from workers.evaluation.classifier import ClassifierSettings, cached_classifier, inverse_frequencies, train_classifier
 
@@ -17,7 +17,7 @@ LABELS = ("bright", "dark", "red")
 QUICK = ClassifierSettings(size_px=16, width=8, epochs=20, batch_size=8, learning_rate=5e-3)
 
 
-def test_it_learns_an_unbalanced_toy_set_its_rarest_label_too(discs: SegmentationFolder, tmp_path: Path) -> None:
+def test_it_learns_an_unbalanced_toy_set_its_rarest_label_too(discs: TrainingSet, tmp_path: Path) -> None:
     captions = read_captions(discs, "modality")
     train = {stem: str(caption.label) for stem, caption in labelled(discs.stems("train"), captions)}
     assert [list(train.values()).count(label) for label in TRAIN] == list(TRAIN.values())
@@ -41,7 +41,7 @@ def test_every_label_weighs_the_same_and_an_image_one_on_average() -> None:
     assert weights[targets].mean() == pytest.approx(1.0)
 
 
-def test_the_same_seed_gives_the_same_classifier(discs: SegmentationFolder) -> None:
+def test_the_same_seed_gives_the_same_classifier(discs: TrainingSet) -> None:
     images, _ = discs.arrays("train", 16)
     targets, settings = np.arange(len(images)) % 2, QUICK.model_copy(update={"epochs": 1})
     runs = [train_classifier(images, targets, ("a", "b"), settings, has_up=False) for _ in range(2)]

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from model_store.card import ModelCard
 from model_store.features import open_features
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.training_set import TrainingSet
 from workers.evaluation import cosimgen_command, options
 from workers.evaluation.cosimgen_evaluate import MeasurementPlan, default_segmenters, evaluate
 from workers.evaluation.cosimgen_requests import draw_queries
@@ -43,7 +43,7 @@ def _plan(card: ModelCard, **changes: Any) -> MeasurementPlan:
 
 
 def test_an_honest_model_scores_full_marks_both_ways(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, cache: Path
+    coast: TrainingSet, coast_card: ModelCard, painter: Callable, cache: Path
 ) -> None:
     reported = []
     plan = _plan(coast_card, features=open_features("random-conv3"))
@@ -66,7 +66,7 @@ def test_an_honest_model_scores_full_marks_both_ways(
 
 
 def test_a_model_whose_images_contradict_its_masks_has_low_agreement(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, cache: Path
+    coast: TrainingSet, coast_card: ModelCard, painter: Callable, cache: Path
 ) -> None:
     figures, _ = evaluate(painter(liar=True), coast, _plan(coast_card, ways=("classes",)), cache)
     found = figures["by"]["classes"]
@@ -75,7 +75,7 @@ def test_a_model_whose_images_contradict_its_masks_has_low_agreement(
 
 
 def test_a_model_that_forgets_a_class_loses_ppv_and_no_converse(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, cache: Path
+    coast: TrainingSet, coast_card: ModelCard, painter: Callable, cache: Path
 ) -> None:
     figures, made = evaluate(painter(forgetful=True), coast, _plan(coast_card, ways=("classes",)), cache)
     found, queries = figures["by"]["classes"], made["classes"][0]
@@ -88,7 +88,7 @@ def test_a_model_that_forgets_a_class_loses_ppv_and_no_converse(
 
 
 def test_queries_are_the_test_masks_own_class_sets_with_seeds_of_their_own(
-    coast: SegmentationFolder, coast_card: ModelCard
+    coast: TrainingSet, coast_card: ModelCard
 ) -> None:
     _, masks = coast.arrays("test", 32)
     queries = draw_queries(coast_card, masks, count=25, seed=4)
@@ -104,7 +104,7 @@ def test_queries_are_the_test_masks_own_class_sets_with_seeds_of_their_own(
 
 
 def test_data_of_other_classes_is_refused(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path
+    coast: TrainingSet, coast_card: ModelCard, painter: Callable, tmp_path: Path
 ) -> None:
     other = coast_card.model_copy(update={"classes": coast_card.classes[:3]})
     system = painter()
@@ -124,19 +124,21 @@ def test_a_measurement_beyond_the_cards_limits_is_refused(coast_card: ModelCard)
 
 
 def test_images_that_were_trained_on_are_no_test(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path
+    coast: TrainingSet, coast_card: ModelCard, painter: Callable, tmp_path: Path
 ) -> None:
-    data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
-    (data.folder / "test.txt").write_text("c00\nc49\n")
+    folder = Path(shutil.copytree(coast.folder, tmp_path / "data"))
+    (folder / "test.txt").write_text("c00\nc49\n")
+    data = TrainingSet.open(folder)
     with pytest.raises(DatasetInvalid, match=r"'c00' of .* stand in train.txt and in test.txt"):
         evaluate(painter(), data, _plan(coast_card), tmp_path)
 
 
 def test_too_few_test_images_for_a_frechet_distance_leave_it_out_and_the_rest_is_measured(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path
+    coast: TrainingSet, coast_card: ModelCard, painter: Callable, tmp_path: Path
 ) -> None:
-    data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
-    (data.folder / "test.txt").write_text("c48\nc49\n")
+    folder = Path(shutil.copytree(coast.folder, tmp_path / "data"))
+    (folder / "test.txt").write_text("c48\nc49\n")
+    data = TrainingSet.open(folder)
     plan = replace(_plan(coast_card), count=6, features=open_features("random-conv3"))
     figures, _ = evaluate(painter(), data, plan, tmp_path)
     assert all("frechet" not in found and found["ppv"] == 1.0 for found in figures["by"].values())
@@ -158,7 +160,7 @@ def test_segmenters_work_at_the_generated_size_and_never_above_128_px(coast_card
 
 
 def test_figures_table_and_sheet_are_written(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, cache: Path, tmp_path: Path
+    coast: TrainingSet, coast_card: ModelCard, painter: Callable, cache: Path, tmp_path: Path
 ) -> None:
     from PIL import Image
     from rich.console import Console
@@ -176,14 +178,14 @@ def test_figures_table_and_sheet_are_written(
     assert "queried classes found (PPV)" in console.export_text()
 
 
-def test_the_command_names_a_model_that_is_not_there(coast: SegmentationFolder) -> None:
+def test_the_command_names_a_model_that_is_not_there(coast: TrainingSet) -> None:
     result = CliRunner().invoke(cosimgen_command.cosimgen, ["--model", "no-such-model", "--data", str(coast.folder)])
     assert result.exit_code == 1
     assert "'no-such-model' is neither a folder with a card.json nor a bundled model" in result.output
 
 
 def test_the_command_refuses_another_systems_model_and_a_missing_device_before_any_work(
-    coast: SegmentationFolder, monkeypatch: pytest.MonkeyPatch
+    coast: TrainingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     reported = {

@@ -27,7 +27,7 @@ from tests.model_store.latent.tiny import (
     latent_card,
 )
 from tests.workers.evaluation.discs import disc_card
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 
 QUICK = [
     "--steps",
@@ -92,7 +92,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_siamese_is_measured_beside_its_ablations_and_its_card_says_so(
-    discs: SegmentationFolder, folders: Path, tmp_path: Path
+    discs: TrainingSet, folders: Path, tmp_path: Path
 ) -> None:
     model, other = str(folders / "siamese"), str(folders / "no-dhi")
     words = [
@@ -131,7 +131,7 @@ def test_siamese_is_measured_beside_its_ablations_and_its_card_says_so(
 
 
 def test_pathdiff_is_measured_by_text_alone_too_and_towards_another_target(
-    discs: SegmentationFolder, folders: Path, tmp_path: Path
+    discs: TrainingSet, folders: Path, tmp_path: Path
 ) -> None:
     words = [
         "--model",
@@ -155,7 +155,7 @@ def test_pathdiff_is_measured_by_text_alone_too_and_towards_another_target(
     assert "wrote" in result.output
 
 
-def test_wrong_uses_are_refused_in_words(discs: SegmentationFolder, folders: Path) -> None:
+def test_wrong_uses_are_refused_in_words(discs: TrainingSet, folders: Path) -> None:
     data = ["--data", str(discs.folder)]
     wrong = CliRunner().invoke(twinset, ["evaluate", "siamese", "--model", str(folders / "pathdiff"), *data])
     assert wrong.exit_code == 1

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from model_store.features import open_features
 from tests.workers.evaluation.discs import Follower, disc_card, write_discs
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.training_set import TrainingSet
 from workers.evaluation.classifier import ClassifierSettings
 from workers.evaluation.mask_evaluate import (
     Ablation,
@@ -46,7 +46,7 @@ def _plan(**changes: Any) -> MaskPlan:
     return MaskPlan(**(values | changes))
 
 
-def test_a_model_that_follows_mask_and_text_reaches_the_reference(discs: SegmentationFolder, cache: Path) -> None:
+def test_a_model_that_follows_mask_and_text_reaches_the_reference(discs: TrainingSet, cache: Path) -> None:
     reported = []
     plan = _plan(features=open_features("random-conv3"))
     figures, images = evaluate_masks(Follower(), discs, plan, cache, progress=lambda *what: reported.append(what))
@@ -76,7 +76,7 @@ def test_a_model_that_follows_mask_and_text_reaches_the_reference(discs: Segment
     assert len(images.by_text) == 4
 
 
-def test_a_model_that_ignores_its_mask_has_low_faithfulness(discs: SegmentationFolder, cache: Path) -> None:
+def test_a_model_that_ignores_its_mask_has_low_faithfulness(discs: TrainingSet, cache: Path) -> None:
     figures, _ = evaluate_masks(Follower(blind=True), discs, _plan(text_count=0), cache)
     for found in figures["by"].values():
         assert found["ratio"] < 0.6
@@ -85,7 +85,7 @@ def test_a_model_that_ignores_its_mask_has_low_faithfulness(discs: SegmentationF
 
 
 @pytest.mark.parametrize("system", ["pathdiff", "siamese-diffusion"])
-def test_a_model_that_ignores_its_text_has_low_accuracy(discs: SegmentationFolder, cache: Path, system: str) -> None:
+def test_a_model_that_ignores_its_text_has_low_accuracy(discs: TrainingSet, cache: Path, system: str) -> None:
     figures, _ = evaluate_masks(Follower(disc_card(system), deaf=True), discs, _plan(ways=("mask",)), cache)
     control = figures["text_control"]
     assert control["by"] == ("caption" if system == "pathdiff" else "mask+caption")
@@ -98,14 +98,12 @@ def test_a_model_that_ignores_its_text_has_low_accuracy(discs: SegmentationFolde
     assert figures["by"]["mask"]["ratio"] >= 0.9, "it still follows its mask"
 
 
-def test_text_control_works_over_masks_too(discs: SegmentationFolder, cache: Path) -> None:
+def test_text_control_works_over_masks_too(discs: TrainingSet, cache: Path) -> None:
     figures, _ = evaluate_masks(Follower(disc_card("siamese-diffusion")), discs, _plan(ways=("mask",)), cache)
     assert figures["text_control"]["accuracy"] == 1.0
 
 
-def test_ablations_are_reported_side_by_side_with_all_sheets(
-    discs: SegmentationFolder, cache: Path, tmp_path: Path
-) -> None:
+def test_ablations_are_reported_side_by_side_with_all_sheets(discs: TrainingSet, cache: Path, tmp_path: Path) -> None:
     card = disc_card("siamese-diffusion")
     loaded = []
 
@@ -146,9 +144,7 @@ def test_ablations_are_reported_side_by_side_with_all_sheets(
             assert sheet.width >= 640
 
 
-def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
-    discs: SegmentationFolder, tmp_path: Path
-) -> None:
+def test_what_cannot_be_measured_is_refused_before_anything_is_trained(discs: TrainingSet, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     bare = write_discs(tmp_path / "bare", captions=False)
     with pytest.raises(ValueError, match=r"by mask\+caption on this data.*possible: mask"):
@@ -161,7 +157,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
     for path in (bare.folder / "masks").iterdir():
         Image.fromarray(np.zeros((16, 16), np.uint8)).save(path)
     with pytest.raises(DatasetInvalid, match="all 15 test masks are empty"):
-        evaluate_masks(Follower(), bare, _plan(), cache)
+        evaluate_masks(Follower(), TrainingSet.open(bare.folder), _plan(), cache)
     assert not cache.exists()
 
 

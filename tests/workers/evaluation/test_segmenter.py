@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.evaluation.metrics import confusion_matrix, mean_iou
 from workers.evaluation.segmenter import Segmenter, SegmenterSettings, cached_segmenter, labels_of, train_segmenter
 
@@ -16,7 +16,7 @@ QUICK = SegmenterSettings(size_px=16, width=8, epochs=12, batch_size=8, learning
 
 
 def test_the_segmenter_learns_a_toy_dataset_and_answers_only_what_may_be_asked(
-    coast: SegmentationFolder, tmp_path: Path
+    coast: TrainingSet, tmp_path: Path
 ) -> None:
     reported = []
     trained = cached_segmenter(
@@ -31,7 +31,7 @@ def test_the_segmenter_learns_a_toy_dataset_and_answers_only_what_may_be_asked(
     assert reported[-1][2] < 0.5 * reported[0][2]
 
 
-def test_a_cached_segmenter_is_loaded_and_not_trained(coast: SegmentationFolder, tmp_path: Path) -> None:
+def test_a_cached_segmenter_is_loaded_and_not_trained(coast: TrainingSet, tmp_path: Path) -> None:
     settings = QUICK.model_copy(update={"epochs": 1})
     first = cached_segmenter(coast, settings, tmp_path)
     again = cached_segmenter(coast, settings, tmp_path, on_iteration=lambda *_: pytest.fail("it was trained again"))
@@ -42,13 +42,14 @@ def test_a_cached_segmenter_is_loaded_and_not_trained(coast: SegmentationFolder,
 
 
 def test_a_segmenter_of_masks_that_were_relabelled_or_whose_file_is_damaged_is_trained_again(
-    coast: SegmentationFolder, tmp_path: Path
+    coast: TrainingSet, tmp_path: Path
 ) -> None:
-    data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
+    folder = Path(shutil.copytree(coast.folder, tmp_path / "data"))
     settings, trained = QUICK.model_copy(update={"epochs": 1}), []
 
     def request() -> int:
         trained.clear()
+        data = TrainingSet.open(folder)
         cached_segmenter(data, settings, tmp_path / "cache", on_iteration=lambda *reported: trained.append(reported))
         return len(trained)
 
@@ -58,13 +59,13 @@ def test_a_segmenter_of_masks_that_were_relabelled_or_whose_file_is_damaged_is_t
     cached.write_bytes(cached.read_bytes()[:100])
     assert request() > 0
     assert request() == 0
-    mask = data.mask_path(data.stems("train")[0])
+    mask = folder / "masks" / f"{coast.stems('train')[0]}.png"
     Image.fromarray((4 - np.asarray(Image.open(mask)).clip(1, 3)).astype(np.uint8)).save(mask)
     assert request() > 0
     assert request() == 0
 
 
-def test_the_same_seed_gives_the_same_segmenter(coast: SegmentationFolder) -> None:
+def test_the_same_seed_gives_the_same_segmenter(coast: TrainingSet) -> None:
     images, masks = coast.arrays("train", 16)
     settings = QUICK.model_copy(update={"epochs": 1})
     runs = [train_segmenter(images, masks, 4, (1, 2, 3), settings, has_up=True) for _ in range(2)]
@@ -86,7 +87,7 @@ def test_unanswerable_classes_and_ignored_pixels_are_not_learnt() -> None:
     assert set(np.unique(trained.predict(images))) <= {1, 2}
 
 
-def test_another_size_than_its_own_is_refused(coast: SegmentationFolder, tmp_path: Path) -> None:
+def test_another_size_than_its_own_is_refused(coast: TrainingSet, tmp_path: Path) -> None:
     trained = cached_segmenter(coast, QUICK.model_copy(update={"epochs": 1}), tmp_path)
     with pytest.raises(ValueError, match="sees 16 px images"):
         trained.predict(np.zeros((1, 32, 32, 3), dtype=np.uint8))

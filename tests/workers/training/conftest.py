@@ -10,7 +10,10 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from workers.data.segmentation_folder import SegmentationFolder
+from tests.workers.prepared import prepared_copies
+from workers.data.training_set import TrainingSet
+
+__all__ = ["prepared_copies"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +29,7 @@ def fresh_accelerator() -> None:
 
 
 @pytest.fixture(scope="session")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     """24 train and 6 test pairs of 64 px, whose scenes have no up."""
     folder = tmp_path_factory.mktemp("shapes")
     (folder / "images").mkdir()
@@ -49,4 +52,4 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
     (folder / "dataset.json").write_text(
         json.dumps({"name": "shapes", "classes": classes, "has_up": False, "licence": "CC0"})
     )
-    return SegmentationFolder.open(folder)
+    return TrainingSet.open(folder)

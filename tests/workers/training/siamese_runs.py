@@ -10,7 +10,7 @@ from torch import Tensor
 from model_store.latent.base import LatentBase
 from model_store.siamese_diffusion.hint import image_hint, mask_hint
 from tests.workers.training.scenes import accelerator, tiny_base
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.training.latents import Noised, noise_latents
 from workers.training.loop import iteration_generator
 from workers.training.siamese import SiameseTrainer, preset_siamese
@@ -21,7 +21,7 @@ FROZEN = ("conv_in", "time_embedding", "down_blocks", "mid_block")
 OFF = {"dhi": False, "consistency": False, "augmentation": False}
 
 
-def trainer(data: SegmentationFolder, out: Path, base: LatentBase | None = None, **changes: object) -> SiameseTrainer:
+def trainer(data: TrainingSet, out: Path, base: LatentBase | None = None, **changes: object) -> SiameseTrainer:
     base = base or tiny_base()
     values = {"iterations": ITERATIONS, "batch_size": 6, "learning_rate": 3e-3, "warmup": 5, "ema_decay": 0.8}
     return SiameseTrainer(data, base, out, preset_siamese("small", base, **(values | changes)), accelerator())

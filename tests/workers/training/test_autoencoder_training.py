@@ -18,7 +18,9 @@ from model_store.latent.autoencoder import (
 from model_store.latent.base import BaseInvalid
 from model_store.latent.loading import load_autoencoder
 from tests.workers.training.scenes import accelerator, logged, write_scenes
-from workers.data.image_folder import ImageFolder, as_images
+from workers.data.pairs import whole_pairs
+from workers.data.pixels import as_images
+from workers.data.training_set import TrainingSet
 from workers.training.autoencoder import AutoencoderTrainer, AutoencoderTraining, kl_divergence, preset_autoencoder
 from workers.training.autoencoder_result import measured_psnr
 
@@ -49,7 +51,7 @@ def trainer(folder: Path, out: Path, **changes: object) -> AutoencoderTrainer:
         "kl_weight": 1e-5,
     }
     settings = preset_autoencoder("small", **({"size_px": 16} | values | changes))
-    return AutoencoderTrainer([ImageFolder.open(folder)], out, settings, accelerator())
+    return AutoencoderTrainer([TrainingSet.open(folder, images_only=True)], out, settings, accelerator())
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_it_learns_to_reconstruct_images_it_has_not_seen(finished: AutoencoderTr
 def test_the_scaling_factor_makes_the_training_images_latents_of_unit_deviation(finished: AutoencoderTrainer) -> None:
     network, config, about = load_autoencoder(finished.out)
     with torch.no_grad():
-        mean, std = encode_moments(network, as_images(finished.images))
+        mean, std = encode_moments(network, as_images(whole_pairs(finished.pairs, range(len(finished.pairs)))[0]))
     draws = torch.cat(
         [mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(s)) for s in range(20)]
     )

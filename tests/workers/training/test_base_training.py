@@ -19,8 +19,8 @@ from tests.workers.training.scenes import (
     tiny_base,
     write_scenes,
 )
-from workers.data.files import DatasetInvalid
-from workers.data.image_folder import ImageFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.training_set import TrainingSet
 from workers.training.latent_base import SMALL_CONVENTION, STABLE_DIFFUSION_CONVENTION, BaseTrainer, preset_base
 from workers.training.loop import iteration_generator
 
@@ -51,7 +51,12 @@ def trainer(folder: Path, out: Path, **changes: object) -> BaseTrainer:
     settings = preset_base("small", AUTOENCODER, 32, 8, **(values | changes))
     autoencoder = (tiny_base().autoencoder, AUTOENCODER, AUTOENCODER_ABOUT)
     return BaseTrainer(
-        ImageFolder.open(folder), out, settings, accelerator(), autoencoder=autoencoder, tokens=LetterTokens()
+        TrainingSet.open(folder, images_only=True),
+        out,
+        settings,
+        accelerator(),
+        autoencoder=autoencoder,
+        tokens=LetterTokens(),
     )
 
 
@@ -94,7 +99,7 @@ def test_the_loss_is_the_papers_written_out(scenes: Path, tmp_path: Path, conven
     turns = torch.randint(8, (6,), generator=generator).tolist()
     mean, std = (
         np.stack([bank[turn, row].numpy() for turn, row in zip(turns, rows, strict=True)])
-        for bank in (run.latents.mean, run.latents.std)
+        for bank in (run.latents.bank.mean, run.latents.bank.std)
     )
     z0 = mean + std * torch.randn(mean.shape, generator=generator).numpy()
     torch.rand(12, generator=generator)

@@ -20,8 +20,8 @@ from model_store.interface import ConditionRequest, WeightsInvalid, stack_condit
 from model_store.loading import load_system
 from model_store.masks.palette import fibonacci_rgb, nearest_class
 from tests.workers.training.toy import letters, write_toy_dataset
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.training_set import TrainingSet
 from workers.training.card_parts import ExportImpossible
 from workers.training.checkpoints import CheckpointInvalid, save_checkpoint
 from workers.training.cosimgen import CoSimGenTrainer
@@ -61,11 +61,11 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
-    return SegmentationFolder.open(write_toy_dataset(tmp_path_factory.mktemp("data") / "toy"))
+def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    return TrainingSet.open(write_toy_dataset(tmp_path_factory.mktemp("data") / "toy"))
 
 
-def trainer(data: SegmentationFolder, out: Path, **changes: object) -> CoSimGenTrainer:
+def trainer(data: TrainingSet, out: Path, **changes: object) -> CoSimGenTrainer:
     settings = SETTINGS.model_copy(update=changes)
     return CoSimGenTrainer(data, out, settings, Accelerator(cpu=True, mixed_precision="no"), encode=letters)
 
@@ -75,7 +75,7 @@ def log_lines(out: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def finished(toy: SegmentationFolder, tmp_path_factory: pytest.TempPathFactory) -> CoSimGenTrainer:
+def finished(toy: TrainingSet, tmp_path_factory: pytest.TempPathFactory) -> CoSimGenTrainer:
     torch.set_num_threads(1)
     run = trainer(toy, tmp_path_factory.mktemp("run") / "whole")
     run.run(checkpoint_every=30, sample_every=400, log_every=10)
@@ -110,7 +110,7 @@ def test_a_few_dozen_steps_overfit_and_the_samples_are_what_it_saw(finished: CoS
 
 
 def test_a_run_that_stops_and_resumes_has_the_losses_of_one_that_did_not(
-    toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
+    toy: TrainingSet, finished: CoSimGenTrainer, tmp_path: Path
 ) -> None:
     trainer(toy, tmp_path).run(checkpoint_every=20, sample_every=1000, log_every=10, until=40)
     resumed = trainer(toy, tmp_path)
@@ -122,7 +122,7 @@ def test_a_run_that_stops_and_resumes_has_the_losses_of_one_that_did_not(
 
 
 def test_the_discriminator_is_frozen_in_the_generators_step_and_the_generator_in_its(
-    toy: SegmentationFolder, tmp_path: Path
+    toy: TrainingSet, tmp_path: Path
 ) -> None:
     run = trainer(toy, tmp_path)
     fake = torch.zeros(2, 6, 16, 16, requires_grad=True)
@@ -137,7 +137,7 @@ def test_the_discriminator_is_frozen_in_the_generators_step_and_the_generator_in
     assert any(not torch.equal(p, was) for p, was in zip(run.discriminator.parameters(), weights_before, strict=True))
 
 
-def test_the_condition_is_dropped_as_often_as_p_uncond_says(toy: SegmentationFolder, tmp_path: Path) -> None:
+def test_the_condition_is_dropped_as_often_as_p_uncond_says(toy: TrainingSet, tmp_path: Path) -> None:
     run = trainer(toy, tmp_path, p_uncond=0.25)
     dropped: list[float] = []
     forward = run.objective.forward
@@ -154,7 +154,7 @@ def test_the_condition_is_dropped_as_often_as_p_uncond_says(toy: SegmentationFol
     assert sum(dropped) / len(dropped) == pytest.approx(0.25, abs=0.06)
 
 
-def test_flips_and_turns_only_where_the_dataset_says_there_is_no_up(toy: SegmentationFolder, tmp_path: Path) -> None:
+def test_flips_and_turns_only_where_the_dataset_says_there_is_no_up(toy: TrainingSet, tmp_path: Path) -> None:
     upright, free = (
         trainer(toy, tmp_path / "a"),
         CoSimGenTrainer(toy, tmp_path / "b", SETTINGS, Accelerator(cpu=True), has_up=False, encode=letters),
@@ -176,7 +176,7 @@ def test_flips_and_turns_only_where_the_dataset_says_there_is_no_up(toy: Segment
 
 
 def test_the_exported_model_loads_samples_and_refuses_altered_weights(
-    toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
+    toy: TrainingSet, finished: CoSimGenTrainer, tmp_path: Path
 ) -> None:
     card = export_model(finished.out, tmp_path, toy, name="cosimgen-toy", version="1.2.3")
     assert load_card(tmp_path) == card
@@ -194,13 +194,13 @@ def test_the_exported_model_loads_samples_and_refuses_altered_weights(
         load_system(tmp_path)
 
 
-def test_a_folder_of_another_network_is_not_continued(toy: SegmentationFolder, finished: CoSimGenTrainer) -> None:
+def test_a_folder_of_another_network_is_not_continued(toy: TrainingSet, finished: CoSimGenTrainer) -> None:
     with pytest.raises(ValueError, match="another network"):
         trainer(toy, finished.out, network=NETWORK.model_copy(update={"width": 8}))
 
 
 def test_a_folder_of_another_recipe_or_of_other_data_is_not_continued(
-    toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
+    toy: TrainingSet, finished: CoSimGenTrainer, tmp_path: Path
 ) -> None:
     with pytest.raises(
         CheckpointInvalid, match="holds a run on 'toy', and the data is now 'other'; choose another --out"
@@ -217,19 +217,20 @@ def test_a_folder_of_another_recipe_or_of_other_data_is_not_continued(
             going_on()
 
 
-def test_a_class_of_no_training_image_is_not_offered(toy: SegmentationFolder, tmp_path: Path) -> None:
+def test_a_class_of_no_training_image_is_not_offered(toy: TrainingSet, tmp_path: Path) -> None:
     stems = [stem for number, stem in enumerate(toy.stems("train")) if number % 3 == 0]  # night alone
-    data = SegmentationFolder.open(shutil.copytree(toy.folder, tmp_path / "data"))
-    (data.folder / "train.txt").write_text("\n".join(stems))
+    folder = Path(shutil.copytree(toy.folder, tmp_path / "data"))
+    (folder / "train.txt").write_text("\n".join(stems))
+    data = TrainingSet.open(folder)
     run = trainer(data, tmp_path / "run", iterations=1)
     assert [entry.queryable for entry in run.data.classes] == [False, True, False]
-    assert "no training mask shows day" in run.notices[0]
+    assert "no training mask shows day" in run.notices[-1]
     run.run(checkpoint_every=1, sample_every=9, log_every=1)
     card = export_model(run.out, tmp_path / "model", run.data, name="toy", version="1.0.0")
     assert card.queryable == ("night",)
 
 
-def test_data_without_a_class_that_can_be_asked_for_are_refused(toy: SegmentationFolder, tmp_path: Path) -> None:
+def test_data_without_a_class_that_can_be_asked_for_are_refused(toy: TrainingSet, tmp_path: Path) -> None:
     unqueryable = tuple(replace(entry, queryable=False) for entry in toy.classes)
     with pytest.raises(
         DatasetInvalid, match=r"no class .* can be requested: nothing, night, day are read as unlabelled background"
@@ -238,7 +239,7 @@ def test_data_without_a_class_that_can_be_asked_for_are_refused(toy: Segmentatio
 
 
 def test_the_card_has_the_guidance_asked_for_and_the_sizes_that_the_super_resolution_was_trained_for(
-    toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
+    toy: TrainingSet, finished: CoSimGenTrainer, tmp_path: Path
 ) -> None:
     def export(superres: Path | None) -> ModelCard:
         return export_model(
@@ -267,9 +268,7 @@ def test_the_card_has_the_guidance_asked_for_and_the_sizes_that_the_super_resolu
         export(finished.out)
 
 
-def test_at_the_end_the_text_projection_alone_moves_onto_every_class_set(
-    toy: SegmentationFolder, tmp_path: Path
-) -> None:
+def test_at_the_end_the_text_projection_alone_moves_onto_every_class_set(toy: TrainingSet, tmp_path: Path) -> None:
     run = trainer(toy, tmp_path, iterations=20, alignment_iterations=300)
     run.run(log_every=10)
     before = run.averaged()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.data.segmentation_folder import clear_rows, repeat_factors
+from workers.data.pixels import clear_rows, repeat_factors
 from workers.training.cosimgen_settings import preset_training
 from workers.training.export import deviations
 from workers.training.loop import EndlessRows, stratified_timesteps
@@ -48,10 +48,11 @@ def test_pairs_whose_class_set_hangs_on_few_pixels_are_left_out() -> None:
     for row, pixels in enumerate((0, 1, 2, 3, 4, 200)):  # 0.5 % is 2 pixels; a margin of 2 is 1 to 4
         masks[row].flat[:pixels] = 1
     queryable = np.array([False, True])
-    assert clear_rows(masks, queryable, 2.0).tolist() == [0, 1, 4, 5]
-    assert clear_rows(masks, queryable, 1.0).tolist() == list(range(6))
-    assert clear_rows(masks, np.array([True, False]), 2.0).tolist() == list(range(6))
-    assert clear_rows(masks[1:4], queryable, 2.5).tolist() == [0, 1, 2]  # all would go, so none does
+    shares = (masks.reshape(6, -1, 1) == [0, 1]).mean(axis=1)
+    assert clear_rows(shares, queryable, 2.0).tolist() == [0, 1, 4, 5]
+    assert clear_rows(shares, queryable, 1.0).tolist() == list(range(6))
+    assert clear_rows(shares, np.array([True, False]), 2.0).tolist() == list(range(6))
+    assert clear_rows(shares[1:4], queryable, 2.5).tolist() == [0, 1, 2]  # all would go, so none does
 
 
 def test_timesteps_are_one_from_each_stretch_and_uniform_by_themselves() -> None:

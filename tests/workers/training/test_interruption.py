@@ -13,14 +13,14 @@ from accelerate import Accelerator
 
 from tests.workers.training.test_cosimgen_training import SETTINGS
 from tests.workers.training.toy import letters, write_toy_dataset
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.training.cosimgen import CoSimGenTrainer
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
+def toy(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     torch.set_num_threads(1)
-    return SegmentationFolder.open(write_toy_dataset(tmp_path_factory.mktemp("data") / "toy"))
+    return TrainingSet.open(write_toy_dataset(tmp_path_factory.mktemp("data") / "toy"))
 
 
 class Interrupted(CoSimGenTrainer):
@@ -36,7 +36,7 @@ class Interrupted(CoSimGenTrainer):
         return losses
 
 
-def run(kind: type[CoSimGenTrainer], data: SegmentationFolder, out: Path, until: int = 12) -> CoSimGenTrainer:
+def run(kind: type[CoSimGenTrainer], data: TrainingSet, out: Path, until: int = 12) -> CoSimGenTrainer:
     made = kind(data, out, SETTINGS, Accelerator(cpu=True, mixed_precision="no"), encode=letters)
     made.run(checkpoint_every=1000, sample_every=1000, log_every=2, until=until)
     return made
@@ -44,7 +44,7 @@ def run(kind: type[CoSimGenTrainer], data: SegmentationFolder, out: Path, until:
 
 @pytest.mark.parametrize(("number", "leaves"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_a_signal_writes_the_checkpoint_and_the_run_goes_on_to_the_same_losses(
-    toy: SegmentationFolder,
+    toy: TrainingSet,
     tmp_path: Path,
     number: signal.Signals,
     leaves: type[BaseException],
@@ -71,7 +71,7 @@ def test_a_signal_writes_the_checkpoint_and_the_run_goes_on_to_the_same_losses(
 
 
 def test_a_second_signal_ends_the_run_at_once(
-    toy: SegmentationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Interrupted, "times", 2)
     monkeypatch.setattr(Interrupted, "number", signal.SIGINT)

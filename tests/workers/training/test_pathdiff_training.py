@@ -23,9 +23,10 @@ from tests.workers.training.scenes import (
     tiny_base,
     write_scenes,
 )
-from workers.data.files import DatasetInvalid
-from workers.data.image_folder import ImageFolder, as_indices
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.pairs import whole_pairs
+from workers.data.pixels import as_indices
+from workers.data.training_set import TrainingSet
 from workers.training.card_parts import ExportImpossible
 from workers.training.latent_export import export_pathdiff, export_siamese
 from workers.training.latents import noise_latents
@@ -38,14 +39,14 @@ ITERATIONS = 80
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageFolder, SegmentationFolder]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingSet, TrainingSet]:
     parent = tmp_path_factory.mktemp("data")
     text = write_scenes(parent / "text", 5, name="texts", licence="CC BY-SA 4.0", has_up=False)
-    return ImageFolder.open(text), SegmentationFolder.open(write_scenes(parent / "mask", 6, seed=1))
+    return TrainingSet.open(text, images_only=True), TrainingSet.open(write_scenes(parent / "mask", 6, seed=1))
 
 
 def trainer(
-    folders: tuple[ImageFolder, SegmentationFolder], out: Path, base: LatentBase | None = None, **changes: object
+    folders: tuple[TrainingSet, TrainingSet], out: Path, base: LatentBase | None = None, **changes: object
 ) -> PathDiffTrainer:
     base = base or tiny_base()
     values = {"iterations": ITERATIONS, "batch_size": 8, "learning_rate": 5e-3, "warmup": 5, "ema_decay": 0.8}
@@ -53,9 +54,7 @@ def trainer(
 
 
 @pytest.fixture(scope="module")
-def finished(
-    folders: tuple[ImageFolder, SegmentationFolder], tmp_path_factory: pytest.TempPathFactory
-) -> PathDiffTrainer:
+def finished(folders: tuple[TrainingSet, TrainingSet], tmp_path_factory: pytest.TempPathFactory) -> PathDiffTrainer:
     run = trainer(folders, tmp_path_factory.mktemp("run") / "whole")
     run.run(checkpoint_every=40, sample_every=ITERATIONS, log_every=5)
     return run
@@ -88,7 +87,7 @@ def test_only_control_and_hint_are_trained_and_the_unet_never_moves(finished: Pa
 
 
 def test_a_run_that_resumes_has_the_losses_of_one_undisturbed(
-    folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path
+    folders: tuple[TrainingSet, TrainingSet], tmp_path: Path
 ) -> None:
     whole, first = trainer(folders, tmp_path / "whole"), trainer(folders, tmp_path / "parts")
     undisturbed = [whole.step(i) for i in range(6)]
@@ -101,7 +100,7 @@ def test_a_run_that_resumes_has_the_losses_of_one_undisturbed(
 
 
 def test_every_sample_has_the_image_and_the_condition_of_one_dataset(
-    folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path
+    folders: tuple[TrainingSet, TrainingSet], tmp_path: Path
 ) -> None:
     run = trainer(folders, tmp_path, batch_size=40, p_uncond=0.3)
     z0, text, live_state = run.batch(2, iteration_generator(0, 2))
@@ -113,13 +112,13 @@ def test_every_sample_has_the_image_and_the_condition_of_one_dataset(
     texts, masks = run.rows_of(run.text_rows, 2), run.rows_of(run.mask_rows, 2)
     for sample in range(40):
         bank, row = (run.text_latents, texts[sample]) if drawn.from_text[sample] else (run.mask_latents, masks[sample])
-        gaps = (bank.mean - z0[sample]).abs().flatten(2).mean(dim=2)
-        assert (gaps.argmin() % bank.mean.shape[1]).item() == row
+        gaps = (bank.bank.mean - z0[sample]).abs().flatten(2).mean(dim=2)
+        assert (gaps.argmin() % bank.bank.mean.shape[1]).item() == row
         assert gaps.min() < 0.05
         if drawn.with_text[sample]:
             assert torch.equal(text[sample], LetterTokens().encode(run.captions.texts[row][0]))
         if drawn.with_mask[sample]:
-            wanted = mask_hint(as_indices(run.masks[[row]], [0]), run.colours)[0]
+            wanted = mask_hint(as_indices(whole_pairs(run.mask_pairs, [row])[1], [0]), run.colours)[0]
             assert torch.equal(live_state[sample], wanted)
     assert run.text_turns == 8
     assert run.mask_turns == 1
@@ -128,7 +127,7 @@ def test_every_sample_has_the_image_and_the_condition_of_one_dataset(
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_the_loss_is_the_papers_written_out(
-    folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path, prediction_type: str
+    folders: tuple[TrainingSet, TrainingSet], tmp_path: Path, prediction_type: str
 ) -> None:
     run = trainer(folders, tmp_path, tiny_base(prediction_type))
     awaken(run.network)
@@ -156,31 +155,28 @@ def test_the_loss_is_the_papers_written_out(
     assert run.step(4)["denoising"] == pytest.approx(wanted, rel=1e-4)
 
 
-def test_an_image_in_both_datasets_is_refused_by_name(
-    folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path
-) -> None:
+def test_an_image_in_both_datasets_is_refused_by_name(folders: tuple[TrainingSet, TrainingSet], tmp_path: Path) -> None:
     text, _ = folders
-    same = SegmentationFolder.open(text.folder)
-    with pytest.raises(DatasetInvalid, match=r"'scene00' of .* is in both datasets"):
+    same = TrainingSet.open(text.folder)
+    with pytest.raises(DatasetInvalid, match=r"'scene00' of .* is the same image as 'scene00' of"):
         trainer((text, same), tmp_path)
     for name, stems in (("text.txt", "scene00\nscene01"), ("mask.txt", "scene02\nscene03")):
         (tmp_path / name).write_text(stems)
     base = tiny_base()
     halves = PathDiffTrainer(
-        ImageFolder.open(text.folder, tmp_path / "text.txt"),
-        same,
+        TrainingSet.open(text.folder, tmp_path / "text.txt", images_only=True),
+        TrainingSet.open(text.folder, tmp_path / "mask.txt"),
         base,
         tmp_path / "run",
         preset_pathdiff("small", base, 4),
         accelerator(),
-        mask_list=tmp_path / "mask.txt",
     )
     assert halves.mask_stems == ("scene02", "scene03")
     assert len(halves.captions.texts) == 2
 
 
 def test_the_exported_model_is_the_averaged_network(
-    folders: tuple[ImageFolder, SegmentationFolder], finished: PathDiffTrainer, tmp_path: Path
+    folders: tuple[TrainingSet, TrainingSet], finished: PathDiffTrainer, tmp_path: Path
 ) -> None:
     text_data, mask_data = folders
     card = export_pathdiff(
@@ -213,7 +209,12 @@ def test_the_exported_model_is_the_averaged_network(
     assert isinstance(system, PathDiffSystem)
     z, t = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([40, 800])
     text = torch.stack([LetterTokens().encode(word) for word in ("a square of 9 pixels", "")])
-    hint = torch.cat([null_hint(1, 32), mask_hint(torch.from_numpy(finished.masks[:1]).long(), finished.colours)])
+    hint = torch.cat(
+        [
+            null_hint(1, 32),
+            mask_hint(torch.from_numpy(whole_pairs(finished.mask_pairs, [0])[1]).long(), finished.colours),
+        ]
+    )
     with finished.result() as network:
         wanted = network(z, t, text, hint)
     with torch.no_grad():

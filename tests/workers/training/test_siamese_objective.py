@@ -21,21 +21,19 @@ from tests.workers.training.siamese_runs import (
     reached,
     trainer,
 )
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.training.latents import Noised
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
-    return SegmentationFolder.open(write_scenes(tmp_path_factory.mktemp("data") / "scenes", 6))
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    return TrainingSet.open(write_scenes(tmp_path_factory.mktemp("data") / "scenes", 6))
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_all_four_losses_are_the_papers_written_out(
-    scenes: SegmentationFolder, tmp_path: Path, prediction_type: str
-) -> None:
+def test_all_four_losses_are_the_papers_written_out(scenes: TrainingSet, tmp_path: Path, prediction_type: str) -> None:
     run = trainer(scenes, tmp_path, tiny_base(prediction_type))
     awaken(run.network)
     iteration = ITERATIONS // 2
@@ -83,7 +81,7 @@ def test_all_four_losses_are_the_papers_written_out(
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_image_loss_reaches_control_and_hint_and_no_weight_of_the_unet(
-    scenes: SegmentationFolder, tmp_path: Path, precision: str
+    scenes: TrainingSet, tmp_path: Path, precision: str
 ) -> None:
     run = trainer(scenes, tmp_path)
     awaken(run.network)
@@ -104,7 +102,7 @@ def test_the_image_loss_reaches_control_and_hint_and_no_weight_of_the_unet(
     assert reached(network.hint) > 10
 
 
-def test_consistency_teaches_the_mask_branch_alone(scenes: SegmentationFolder, tmp_path: Path) -> None:
+def test_consistency_teaches_the_mask_branch_alone(scenes: TrainingSet, tmp_path: Path) -> None:
     run = trainer(scenes, tmp_path)
     awaken(run.network)
     seen: list[Tensor] = []
@@ -130,7 +128,7 @@ def test_consistency_teaches_the_mask_branch_alone(scenes: SegmentationFolder, t
 
 
 def test_the_weights_grow_over_the_training_and_no_forward_is_made_for_nothing(
-    scenes: SegmentationFolder, tmp_path: Path
+    scenes: TrainingSet, tmp_path: Path
 ) -> None:
     run, rows = trainer(scenes, tmp_path), []
     awaken(run.network)
@@ -163,7 +161,7 @@ def test_the_weights_grow_over_the_training_and_no_forward_is_made_for_nothing(
     ],
 )
 def test_each_ablation_leaves_out_its_part(
-    scenes: SegmentationFolder, tmp_path: Path, changes: dict[str, bool], names: set[str]
+    scenes: TrainingSet, tmp_path: Path, changes: dict[str, bool], names: set[str]
 ) -> None:
     run = trainer(scenes, tmp_path, **changes)
     assert set(run.step(40)) == names | {"gradient_norm"}
@@ -172,7 +170,7 @@ def test_each_ablation_leaves_out_its_part(
     )
 
 
-def test_with_all_parts_off_a_step_is_controlnets(scenes: SegmentationFolder, tmp_path: Path) -> None:
+def test_with_all_parts_off_a_step_is_controlnets(scenes: TrainingSet, tmp_path: Path) -> None:
     run = trainer(scenes, tmp_path, **OFF)
     awaken(run.network)
     plain = copy.deepcopy(run.network)

@@ -30,8 +30,9 @@ from tests.workers.training.siamese_runs import (
     OFF,
     trainer,
 )
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.pairs import whole_pairs
+from workers.data.training_set import TrainingSet
 from workers.training.card_parts import ExportImpossible
 from workers.training.controlled import class_palette
 from workers.training.latent_base import STABLE_DIFFUSION_CONVENTION
@@ -43,12 +44,12 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
-    return SegmentationFolder.open(write_scenes(tmp_path_factory.mktemp("data") / "scenes", 6))
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    return TrainingSet.open(write_scenes(tmp_path_factory.mktemp("data") / "scenes", 6))
 
 
 @pytest.fixture(scope="module")
-def finished(scenes: SegmentationFolder, tmp_path_factory: pytest.TempPathFactory) -> SiameseTrainer:
+def finished(scenes: TrainingSet, tmp_path_factory: pytest.TempPathFactory) -> SiameseTrainer:
     run = trainer(scenes, tmp_path_factory.mktemp("run") / "whole")
     run.run(checkpoint_every=30, sample_every=ITERATIONS, log_every=5)
     return run
@@ -78,7 +79,7 @@ def test_the_frozen_encoder_never_moves_and_everything_else_does(finished: Siame
     assert moved == {"unet", "control", "hint"}
 
 
-def test_a_run_that_resumes_has_the_losses_of_one_undisturbed(scenes: SegmentationFolder, tmp_path: Path) -> None:
+def test_a_run_that_resumes_has_the_losses_of_one_undisturbed(scenes: TrainingSet, tmp_path: Path) -> None:
     whole, first = trainer(scenes, tmp_path / "whole", iterations=8), trainer(scenes, tmp_path / "parts", iterations=8)
     undisturbed = [whole.step(i) for i in range(8)]
     assert [first.step(i) for i in range(4)] == undisturbed[:4]
@@ -94,7 +95,7 @@ def test_a_run_that_resumes_has_the_losses_of_one_undisturbed(scenes: Segmentati
         trainer(scenes, tmp_path / "parts", tiny_base(seed=6), iterations=8)
 
 
-def test_the_prompt_is_dropped_in_one_of_twenty_and_the_mask_never(scenes: SegmentationFolder, tmp_path: Path) -> None:
+def test_the_prompt_is_dropped_in_one_of_twenty_and_the_mask_never(scenes: TrainingSet, tmp_path: Path) -> None:
     run = trainer(scenes, tmp_path, batch_size=50)
     batches = [run.batch(i, iteration_generator(0, i)) for i in range(20)]
     empty = torch.cat([text.flatten(1).any(dim=1).logical_not() for _, text, _, _ in batches])
@@ -102,7 +103,7 @@ def test_the_prompt_is_dropped_in_one_of_twenty_and_the_mask_never(scenes: Segme
     assert all(masks.flatten(1).any(dim=1).all() for _, _, masks, _ in batches)
 
 
-def test_a_turn_takes_latent_mask_and_image_along(scenes: SegmentationFolder, tmp_path: Path) -> None:
+def test_a_turn_takes_latent_mask_and_image_along(scenes: TrainingSet, tmp_path: Path) -> None:
     run = SiameseTrainer(
         scenes, tiny_base(), tmp_path, preset_siamese("small", tiny_base(), batch_size=4), accelerator(), has_up=False
     )
@@ -111,14 +112,16 @@ def test_a_turn_takes_latent_mask_and_image_along(scenes: SegmentationFolder, tm
     assert (bright != masks).float().mean() < 0.01
     rows = run.rows_of(run.rows, 0)
     for sample, row in enumerate(rows):
-        gaps = [(z0[sample] - run.latents.mean[turn, row]).abs().mean().item() for turn in range(8)]
+        gaps = [(z0[sample] - run.latents.bank.mean[turn, row]).abs().mean().item() for turn in range(8)]
         turn = int(np.argmin(gaps))
         assert gaps[turn] < 0.05
-        assert np.array_equal(masks[sample].numpy(), np.rot90(run.masks[row], turn % 4)[:, :: -1 if turn >= 4 else 1])
+        assert np.array_equal(
+            masks[sample].numpy(), np.rot90(whole_pairs(run.pairs, [row])[1][0], turn % 4)[:, :: -1 if turn >= 4 else 1]
+        )
 
 
 def test_the_exported_model_is_the_averaged_network(
-    scenes: SegmentationFolder, finished: SiameseTrainer, tmp_path: Path
+    scenes: TrainingSet, finished: SiameseTrainer, tmp_path: Path
 ) -> None:
     card = export_siamese(
         finished.out, tmp_path, finished.base, scenes, name="siamese-scenes", version="1.0.0", notes=("a note",)
@@ -139,7 +142,7 @@ def test_the_exported_model_is_the_averaged_network(
     assert torch.equal(system.colours, finished.colours)
     z, t = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([40, 800])
     text = torch.stack([LetterTokens().encode(word) for word in ("a square of 9 pixels", "")])
-    hint = mask_hint(torch.from_numpy(finished.masks[:2]).long(), finished.colours)
+    hint = mask_hint(torch.from_numpy(whole_pairs(finished.pairs, [0, 1])[1]).long(), finished.colours)
     with finished.result() as network:
         wanted = network.denoise(z, t, text, network.residuals(z, t, text, hint))
     with torch.no_grad():
@@ -151,7 +154,7 @@ def test_the_exported_model_is_the_averaged_network(
         export_siamese(tmp_path, tmp_path, finished.base, scenes, name="x", version="1.0.0")
 
 
-def test_what_leaves_the_paper_is_on_the_card(scenes: SegmentationFolder) -> None:
+def test_what_leaves_the_paper_is_on_the_card(scenes: TrainingSet) -> None:
     base = tiny_base("v_prediction")
     told = " ".join(preset_siamese("small", base, consistency=False).deviations(base, 6))
     for part in (
@@ -211,16 +214,16 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     lines = (folder / "captions.jsonl").read_text().splitlines()
     (folder / "captions.jsonl").write_text("\n".join(lines[1:]))
     with pytest.raises(DatasetInvalid, match="has no text for 'scene00'"):
-        trainer(SegmentationFolder.open(folder), tmp_path / "run")
+        trainer(TrainingSet.open(folder), tmp_path / "run")
     (folder / "captions.jsonl").write_text("\n".join(lines))
     Image.fromarray(np.full((32, 32), 255, dtype=np.uint8)).save(folder / "masks" / "scene01.png")
     with pytest.raises(DatasetInvalid, match=r"the mask of 'scene01' in .* has pixels of no class \(255\)"):
-        trainer(SegmentationFolder.open(folder), tmp_path / "run")
+        trainer(TrainingSet.open(folder), tmp_path / "run")
     base = tiny_base()
     settings = preset_siamese("small", base)
     wrong = settings.model_copy(update={"hint": settings.hint.model_copy(update={"widths": (16, 32, 64, 128, 256)})})
     with pytest.raises(ValueError, match="makes masks 8 times smaller and the base's latents are 4 times smaller"):
-        SiameseTrainer(SegmentationFolder.open(folder), base, tmp_path / "run", wrong, accelerator())
+        SiameseTrainer(TrainingSet.open(folder), base, tmp_path / "run", wrong, accelerator())
 
 
 def test_two_classes_are_black_and_white_and_more_are_spread() -> None:

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from model_store.masks.palette import nearest_class
-from workers.data.files import DatasetInvalid
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.listings import DatasetInvalid
+from workers.data.training_set import TrainingSet
 from workers.training.superres_data import degrade, gaussian_blur, patch_batch, read_pyramid, supported_sizes
 
 
-def test_low_and_high_patches_show_the_same_place_under_every_turn(shapes: SegmentationFolder) -> None:
+def test_low_and_high_patches_show_the_same_place_under_every_turn(shapes: TrainingSet) -> None:
     pyramid = read_pyramid(shapes, "train", (16, 32, 64))
     generator = torch.Generator().manual_seed(5)
     for size in (16, 32):
@@ -22,7 +22,7 @@ def test_low_and_high_patches_show_the_same_place_under_every_turn(shapes: Segme
         assert (reduced - low[:, :3]).abs().max().item() <= 1.01 * 2 / 127.5
 
 
-def test_masks_of_patches_are_painted_in_pure_class_colours(shapes: SegmentationFolder) -> None:
+def test_masks_of_patches_are_painted_in_pure_class_colours(shapes: TrainingSet) -> None:
     pyramid = read_pyramid(shapes, "train", (16, 32))
     low, _ = patch_batch(pyramid, 16, batch=8, patch_px=16, turns=1, generator=torch.Generator().manual_seed(1))
     painted = low[:, 3:].permute(0, 2, 3, 1).numpy()
@@ -53,7 +53,7 @@ def test_blur_spreads_a_point_as_a_gaussian_of_the_samples_own_sigma() -> None:
     torch.testing.assert_close(gaussian_blur(flat, torch.tensor([0.7])), flat)
 
 
-def test_sizes_that_the_images_do_not_have_are_left_out(shapes: SegmentationFolder) -> None:
+def test_sizes_that_the_images_do_not_have_are_left_out(shapes: TrainingSet) -> None:
     assert supported_sizes(shapes, "train", (16, 32, 64)) == (16, 32, 64)
     assert supported_sizes(shapes, "train", (32, 64, 128)) == (32, 64)
     with pytest.raises(DatasetInvalid, match="needs at least 128 px"):

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from model_store.cosimgen.superres import ESPCN, ESPCNConfig, small_espcn
-from workers.data.segmentation_folder import SegmentationFolder
+from workers.data.training_set import TrainingSet
 from workers.training.checkpoints import save_checkpoint
 from workers.training.loop import iteration_generator
 from workers.training.superres import SuperresTrainer, SuperresTraining, preset_superres, train_superres
@@ -30,13 +30,11 @@ def _settings(**changes: object) -> SuperresTraining:
     )
 
 
-def _trainer(shapes: SegmentationFolder, out: Path, **changes: object) -> SuperresTrainer:
+def _trainer(shapes: TrainingSet, out: Path, **changes: object) -> SuperresTrainer:
     return SuperresTrainer(shapes, out, _settings(**changes), Accelerator(cpu=True))
 
 
-def test_training_beats_bicubic_at_both_scales_and_writes_its_result(
-    shapes: SegmentationFolder, tmp_path: Path
-) -> None:
+def test_training_beats_bicubic_at_both_scales_and_writes_its_result(shapes: TrainingSet, tmp_path: Path) -> None:
     about = train_superres(shapes, tmp_path, _settings(iterations=150), checkpoint_every=60, sample_every=150)
     measured = about["measured"]
     assert list(measured) == ["16->32", "16->64", "32->64"]
@@ -56,7 +54,7 @@ def test_training_beats_bicubic_at_both_scales_and_writes_its_result(
         assert image.size == (7 * 64, 4 * 64)
 
 
-def test_a_run_that_resumes_has_the_same_losses_as_one_undisturbed(shapes: SegmentationFolder, tmp_path: Path) -> None:
+def test_a_run_that_resumes_has_the_same_losses_as_one_undisturbed(shapes: TrainingSet, tmp_path: Path) -> None:
     whole = _trainer(shapes, tmp_path / "whole")
     undisturbed = [whole.step(i) for i in range(12)]
     first = _trainer(shapes, tmp_path / "parts")
@@ -71,7 +69,7 @@ def test_a_run_that_resumes_has_the_same_losses_as_one_undisturbed(shapes: Segme
         assert torch.equal(mine, theirs)
 
 
-def test_a_run_of_another_network_is_not_resumed(shapes: SegmentationFolder, tmp_path: Path) -> None:
+def test_a_run_of_another_network_is_not_resumed(shapes: TrainingSet, tmp_path: Path) -> None:
     _trainer(shapes, tmp_path).save(1)
     with pytest.raises(ValueError, match="choose another --out"):
         _trainer(shapes, tmp_path, network=ESPCNConfig())
@@ -88,7 +86,7 @@ def test_what_leaves_the_paper_is_said_and_no_feature_network_is_called_by_anoth
 
 
 def test_scales_alternate_and_the_higher_one_starts_from_real_pairs_or_from_the_network(
-    shapes: SegmentationFolder, tmp_path: Path
+    shapes: TrainingSet, tmp_path: Path
 ) -> None:
     def sides(chained: float) -> list[tuple[int, int]]:
         trainer = _trainer(shapes, tmp_path, chained=chained)
@@ -100,7 +98,7 @@ def test_scales_alternate_and_the_higher_one_starts_from_real_pairs_or_from_the_
 
 
 def test_a_chained_step_learns_the_second_enlargement_from_the_first_ones_output(
-    shapes: SegmentationFolder, tmp_path: Path
+    shapes: TrainingSet, tmp_path: Path
 ) -> None:
     trainer = _trainer(shapes, tmp_path, chained=1.0, perceptual_weight=0.0)
     low, high = trainer.batch(1, iteration_generator(trainer.settings.seed, 1))
@@ -111,7 +109,7 @@ def test_a_chained_step_learns_the_second_enlargement_from_the_first_ones_output
     assert trainer.step(1)["mse"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_command_trains_and_says_where(shapes: SegmentationFolder, tmp_path: Path) -> None:
+def test_the_command_trains_and_says_where(shapes: TrainingSet, tmp_path: Path) -> None:
     arguments = [
         "--data",
         str(shapes.folder),
@@ -131,7 +129,7 @@ def test_the_command_trains_and_says_where(shapes: SegmentationFolder, tmp_path:
 
 
 def test_the_command_refuses_a_run_of_another_recipe_and_of_other_data_in_a_line(
-    shapes: SegmentationFolder, tmp_path: Path
+    shapes: TrainingSet, tmp_path: Path
 ) -> None:
     arguments = [
         "--data",
@@ -157,7 +155,7 @@ def test_the_command_refuses_a_run_of_another_recipe_and_of_other_data_in_a_line
         assert len(result.output.splitlines()) == 1
 
 
-def test_the_command_refuses_images_that_are_too_small(shapes: SegmentationFolder, tmp_path: Path) -> None:
+def test_the_command_refuses_images_that_are_too_small(shapes: TrainingSet, tmp_path: Path) -> None:
     result = CliRunner().invoke(superres, ["--data", str(shapes.folder), "--out", str(tmp_path)])
     assert result.exit_code == 1
     assert "Give a smaller --base-px" in result.output
