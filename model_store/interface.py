@@ -24,23 +24,30 @@ class WeightsInvalid(RuntimeError):
 class MaskInput:
     """A mask that a sample shall follow: class indices ``(H, W)`` uint8, each of them a class of the card.
 
-    Two are equal if their fingerprints are, so that what is computed from one can be cached for the next.
+    ``instances`` ``(H, W)`` int32 number its objects, 0 for none; None where they are not known. Two are equal if their
+    fingerprints are, so that what is computed from one can be cached for the next.
     """
 
     sha256: str
     indices: np.ndarray = field(repr=False, compare=False)
+    instances: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, indices: np.ndarray) -> MaskInput:
-        """The input for ``indices``; the fingerprint covers shape and pixels.
+    def of(cls, indices: np.ndarray, instances: np.ndarray | None = None) -> MaskInput:
+        """The input for ``indices`` and ``instances``; the fingerprint covers shape and pixels.
 
-        Raises ValueError unless they are ``(H, W)`` uint8.
+        Raises ValueError unless they are ``(H, W)`` uint8, and ``(H, W)`` int32.
         """
         if indices.ndim != 2 or indices.dtype != np.uint8:
             raise ValueError(f"a mask is (H, W) uint8 class indices, not {indices.shape} {indices.dtype}")
-        return cls(
-            hashlib.sha256(repr(indices.shape).encode() + np.ascontiguousarray(indices).tobytes()).hexdigest(), indices
-        )
+        digest = hashlib.sha256(repr(indices.shape).encode() + np.ascontiguousarray(indices).tobytes())
+        if instances is not None:
+            if instances.shape != indices.shape or instances.dtype != np.int32:
+                raise ValueError(
+                    f"an instance map is {indices.shape} int32 as its mask, not {instances.shape} {instances.dtype}"
+                )
+            digest.update(np.ascontiguousarray(instances).tobytes())
+        return cls(digest.hexdigest(), indices, instances)
 
 
 @dataclass(frozen=True)

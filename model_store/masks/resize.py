@@ -1,4 +1,4 @@
-"""Resizing of masks of class indices: each new pixel takes a class, and classes are never blended."""
+"""Resizing of masks of class indices and of instance maps: each new pixel takes a class, and none is ever blended."""
 
 from __future__ import annotations
 
@@ -25,3 +25,37 @@ def majority_resize(mask: np.ndarray, size_px: int | tuple[int, int]) -> np.ndar
     ]
     chosen: np.ndarray = labels[np.stack(cover).argmax(axis=0)]
     return chosen.astype(np.uint8)
+
+
+def resize_instances(instances: np.ndarray, mask: np.ndarray, resized: np.ndarray) -> np.ndarray:
+    """Resizes an instance map ``(h, w)`` integers, 0 for none, as :func:`majority_resize` made ``resized`` of ``mask``.
+
+    Each new pixel takes the instance, or none, that covers most of it among its old pixels of the new class, the lowest
+    of several that cover the same. So a number never gets into another class, and an object that falls apart keeps its
+    number in all its parts. Larger: each pixel takes that of the nearest old one. Returns ``(H, W)`` int32.
+    """
+    height, width = resized.shape
+    if mask.shape == resized.shape:
+        return instances.astype(np.int32)
+    # along a side that grows, each new line is the nearest old one; then each old pixel belongs to one new pixel
+    keys = instances.astype(np.int64) << 8 | mask
+    keys = keys[_lines(len(keys), height)][:, _lines(keys.shape[1], width)]
+    values, numbers = np.unique(keys, return_inverse=True)
+    rows = (2 * np.arange(len(keys)) + 1) * height // (2 * len(keys))
+    columns = (2 * np.arange(keys.shape[1]) + 1) * width // (2 * keys.shape[1])
+    places = rows[:, None] * width + columns
+    met, counts = np.unique(places.reshape(-1) * len(values) + numbers.reshape(-1), return_counts=True)
+    place, value = met // len(values), values[met % len(values)]
+    right = (value & 255) == resized.reshape(-1)[place]
+    place, value, counts = place[right], value[right], counts[right]
+    # by place, the most frequent first, the lowest of several first; of each place the first
+    order = np.lexsort((value, -counts, place))
+    first, at = np.unique(place[order], return_index=True)
+    found = np.zeros(height * width, dtype=np.int32)
+    found[first] = value[order][at] >> 8
+    return found.reshape(height, width)
+
+
+def _lines(length: int, wanted: int) -> np.ndarray:
+    """The old lines by which a side of ``length`` is brought to ``wanted``, if that is more; else all of them."""
+    return np.arange(length) if wanted <= length else (2 * np.arange(wanted) + 1) * length // (2 * wanted)

@@ -49,12 +49,12 @@ def mask_hint(indices: Tensor, colours: Tensor, instances: Tensor | None = None)
     """The hint of masks: ``(B, 7, H, W)`` float32.
 
     indices ``(B, H, W)`` int64 class indices, 255 where there is no label; colours ``(K, 3)`` in [0, 1]; instances
-    ``(B, H, W)`` integers, if they are known, else edges are those of the label map. Colours are normalised to [-1, 1]
-    (the authors feed 0..255), edges and validity are 0 or 1.
+    ``(B, H, W)`` int64, if they are known: then touching objects of one class have an edge between them too. Colours
+    are normalised to [-1, 1] (the authors feed 0..255), edges and validity are 0 or 1.
     """
     known = indices < len(colours)
     painted = (colours[indices.clamp(max=len(colours) - 1)] * 2.0 - 1.0) * known[..., None]
-    edges = object_edges(indices if instances is None else instances) & known
+    edges = object_edges(indices if instances is None else instances << 8 | indices) & known
     return (
         torch.cat([painted, edges[..., None].expand(*edges.shape, 3), known[..., None]], dim=-1)
         .permute(0, 3, 1, 2)

@@ -47,8 +47,11 @@ class PathDiffSystem(LatentSystem):
     def _hint(self, request: ConditionRequest) -> Tensor:
         if request.mask is None:
             return self._null_hint
-        indices = torch.from_numpy(request.mask.indices.astype("int64")).to(self.device)
-        return self._features(mask_hint(indices[None], self.colours))
+        mask = request.mask
+        indices = torch.from_numpy(mask.indices.astype("int64")).to(self.device)[None]
+        numbered = mask.instances
+        instances = None if numbered is None else torch.from_numpy(numbered.astype("int64")).to(self.device)[None]
+        return self._features(mask_hint(indices, self.colours, instances))
 
     @cached_property
     def _null_hint(self) -> Tensor:

@@ -209,7 +209,7 @@ def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given:
             where = f" at character {path[0]}" if path else ""
             reason = fault.get("ctx", {}).get("error", "")
             return MalformedBody(f"the body is not JSON{where} ({reason}); send one JSON object")
-        if path[:1] == ["mask"]:
+        if path[:1] in (["mask"], ["instances"]):
             path = path[:1]  # it may be any JSON, so the rest of pydantic's path is not a place in the body
         if place == "body" and given is not None:
             path = _path_in(given, path, missing=fault["type"] in ("missing", "extra_forbidden"))

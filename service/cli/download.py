@@ -27,9 +27,9 @@ class FetchedTwin:
 
 
 def fetch_twins(client: ApiClient, job: str, folder: Path) -> Iterator[FetchedTwin]:
-    """Writes ``images/{index:08d}.png`` and ``masks/...`` under ``folder``; yields the twins in order of their index.
+    """Writes ``images/{index:08d}.png``, ``masks/...`` and ``instances/...`` below ``folder``; yields twins by index.
 
-    Samples that the job gave up are left out, and so are masks where there are none. Raises :class:`StoreError` if a
+    Samples that the job gave up are left out, and so are files that a twin lacks. Raises :class:`StoreError` if a
     file's sha256 is not the record's.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -44,9 +44,15 @@ def _fetch_twin(client: ApiClient, sample: dict[str, Any], folder: Path) -> Fetc
     image.write_bytes(_checked_bytes(client, sample["image"], f"image {sample['index']}"))
     if sample["mask"] is None:
         return FetchedTwin(image, None, sample)
-    mask.parent.mkdir(exist_ok=True)
-    mask.write_bytes(_checked_bytes(client, sample["mask"], f"mask {sample['index']}"))
+    _fetch_file(client, sample["mask"], mask, f"mask {sample['index']}")
+    if sample["instances"] is not None:
+        _fetch_file(client, sample["instances"], folder / "instances" / name, f"instances {sample['index']}")
     return FetchedTwin(image, mask, sample)
+
+
+def _fetch_file(client: ApiClient, file: dict[str, Any], path: Path, what: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(_checked_bytes(client, file, what))
 
 
 def _checked_bytes(client: ApiClient, file: dict[str, Any], what: str) -> bytes:

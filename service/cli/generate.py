@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     "are used in turn.",
 )
 @click.option(
+    "--instances",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE_OR_FOLDER",
+    help="The objects of each mask, so that those that touch stay apart: grey PNGs of 8 or 16 bits with the number of "
+    "each pixel's object, 0 for none, as many as masks and in their order.",
+)
+@click.option(
     "--mask-encoding",
     type=click.Choice(["auto", "index", "binary", "colours"]),
     help="How the masks encode classes.  [default: auto]",
@@ -77,7 +85,9 @@ if TYPE_CHECKING:
 @click.option("--name", help="A name for the job.")
 @click.option("--callback-url", help="An https:// address to which a signed webhook is sent when the job ends.")
 @click.option("--url", help="The server.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")
-def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **options: Any) -> None:
+def generate(
+    folder: Path, url: str | None, masks: tuple[Path, ...], instances: tuple[Path, ...], **options: Any
+) -> None:
     """Make twins on a server and download them into a folder.
 
     Give --prompt, --classes or --mask, or --prompt and --mask together, as the model allows. Writes images/, masks/,
@@ -100,7 +110,9 @@ def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **options: 
     from service.cli.twin_folder import write_twin_folder
     from service.settings import read_settings
 
-    files = mask_files(masks)
+    files, maps = mask_files(masks), mask_files(instances, "--instances")
+    if maps and len(maps) != len(files):
+        raise click.UsageError(f"--instances names {len(maps)} files and --mask {len(files)}; give one for each mask")
     settings = read_settings()
     # The key comes only from the environment: an argument would be visible to all users in the list of processes.
     key = settings.api_key.get_secret_value() if settings.api_key else None
@@ -108,10 +120,12 @@ def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **options: 
         card = ModelCard.model_validate(client.model(request["model"])["card"])
         if files:
             request["mask"] = upload_masks(client, files)
+        if maps:
+            request["instances"] = upload_masks(client, maps)
         try:
             accepted = client.submit(request)
         except ProblemAnswer as problem:
-            raise with_file_names(problem, files) from None
+            raise with_file_names(problem, mask=files, instances=maps) from None
         job = _wait_or_cancel(client, accepted)
         if job["state"] == "cancelled":
             raise click.Abort

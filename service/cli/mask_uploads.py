@@ -13,7 +13,7 @@ from service.cli.http_client import ApiClient, ProblemAnswer
 _MAX_CONCURRENCY = 8
 
 
-def mask_files(given: Sequence[Path]) -> list[Path]:
+def mask_files(given: Sequence[Path], option: str = "--mask") -> list[Path]:
     """The given files, and the ``*.png`` files of the given folders, sorted by name.
 
     Raises a usage error for a folder without any.
@@ -25,13 +25,13 @@ def mask_files(given: Sequence[Path]) -> list[Path]:
             continue
         inside = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
         if not inside:
-            raise click.UsageError(f"--mask {path} is a folder without *.png files; name another, or a file")
+            raise click.UsageError(f"{option} {path} is a folder without *.png files; name another, or a file")
         files += inside
     return files
 
 
 def upload_masks(client: ApiClient, files: Sequence[Path]) -> list[dict[str, str]]:
-    """Uploads the files, several at once; returns the ``mask`` field of a request, in their order.
+    """Uploads the files, several at once; returns the ``mask`` or ``instances`` of a request, in their order.
 
     Raises :class:`ProblemAnswer` that names the first refused file.
     """
@@ -47,13 +47,13 @@ def upload_masks(client: ApiClient, files: Sequence[Path]) -> list[dict[str, str
         return list(pool.map(send, files))
 
 
-def with_file_names(problem: ProblemAnswer, files: Sequence[Path]) -> ProblemAnswer:
-    """The problem of a request, with file names added: the server refers to masks by their number."""
+def with_file_names(problem: ProblemAnswer, **files: Sequence[Path]) -> ProblemAnswer:
+    """The problem of a request, with file names added: the server refers to ``mask`` and ``instances`` by number."""
+    names = {f"/{member}/{number}": file for member, paths in files.items() for number, file in enumerate(paths)}
     faults = []
     for fault in problem.document.get("errors") or []:
-        _, _, number = str(fault.get("pointer", "")).partition("/mask/")
-        known = number.isdecimal() and int(number) < len(files)
-        faults.append({**fault, "detail": f"{files[int(number)]}: {fault.get('detail', '')}"} if known else fault)
+        name = names.get(str(fault.get("pointer", "")))
+        faults.append(fault if name is None else {**fault, "detail": f"{name}: {fault.get('detail', '')}"})
     if not faults:
         return problem
     detail = "; ".join(str(fault.get("detail", "")) for fault in faults)

@@ -51,8 +51,12 @@ def fetch_job(
 
 
 def files_of(sample: Sample) -> list[RemoteFile]:
-    """Image and mask of a twin; a failed sample has none."""
-    kinds: list[tuple[str, SampleFileInfo | None]] = [("images", sample.image), ("masks", sample.mask)]
+    """The files of a twin; a failed sample has none."""
+    kinds: list[tuple[str, SampleFileInfo | None]] = [
+        ("images", sample.image),
+        ("masks", sample.mask),
+        ("instances", sample.instances),
+    ]
     # file names are made from the index alone, never from text of the server
     return [
         RemoteFile(f"{folder}/{sample.index:08d}.png", file.url, file.sha256, file.bytes)

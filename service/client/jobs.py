@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from service.client.downloading import Download
 from service.client.effects import Call, Flow, Gather, Request, Sleep
 from service.client.errors import ApiProblem, StillRunning
 from service.client.job_files import fetch_job
-from service.client.masks import Mask, MaskFile, mask_files
+from service.client.masks import Mask, MaskFile, instance_files, mask_files
 from service.client.paging import Page
 from service.client.requests import page_request, post_request
 from service.client.retries import parse, send
@@ -51,6 +51,7 @@ def generate(
     prompt: str | None = None,
     classes: Sequence[str] | None = None,
     mask: Mask | Sequence[Mask] | None = None,
+    instances: Mask | Sequence[Mask | None] | None = None,
     count: int | None = None,
     seed: int | None = None,
     steps: int | None = None,
@@ -78,8 +79,9 @@ def generate(
         job.wait().download("twins")
 
     ``mask``: a path, PNG bytes, a Pillow image, an array of class indices ``(H, W)``, or a list of these; without
-    ``count``, one twin is made for each mask, and with it the masks are used in turn. ``seed``: drawn if left out; the
-    same seed and parameters give the same twins. ``steps``, ``guidance_scale``, ``guidance_target``, ``eta``: the
+    ``count``, one twin is made for each mask, and with it the masks are used in turn. ``instances``: the number of each
+    pixel's object, one map for each mask or None, so that objects that touch stay apart. ``seed``: drawn if left out;
+    the same seed and parameters give the same twins. ``steps``, ``guidance_scale``, ``guidance_target``, ``eta``: the
     sampler's settings, by default those of the card. ``size``: side of image and mask in pixels, or "854x480" with a
     ``fit``. ``fit``: for masks and sizes that are not square: "stretch", "crop" (the centre square), or "canvas" (as
     large as the mask, by overlapping windows; ``canvas={"overlap_px": 64}`` says how they lie). ``pairs=True``: refuse
@@ -111,11 +113,13 @@ def generate(
         "callback_url": callback_url,
     }
     body: dict[str, Any] = {member: value for member, value in given.items() if value is not None}
-    names: list[str] = []
-    if mask is not None:
-        uploads = yield from _send_masks(client, mask)
-        names = [name for name, _ in uploads]
-        body["mask"] = [{"upload": upload} for _, upload in uploads]
+    names: dict[str, str] = {}
+    for member, files in (("mask", mask), ("instances", instances)):
+        if files is None:
+            continue
+        uploads = yield from _send_files(client, mask_files(files) if member == "mask" else instance_files(files))
+        names |= {f"/{member}/{number}": sent[0] for number, sent in enumerate(uploads) if sent is not None}
+        body[member] = [None if sent is None else {"upload": sent[1]} for sent in uploads]
     try:
         response = yield from send(client.config, post_request("/generate", body, idempotency_key))
     except ApiProblem as problem:
@@ -227,17 +231,20 @@ def torch_dataset(
     return opened
 
 
-def _send_masks(client: BaseClient, given: Mask | Sequence[Mask]) -> Flow[list[tuple[str, str]]]:
-    """Uploads the masks, equal ones once; returns name and upload id of each, in order."""
-    files = mask_files(given)
-    named: list[tuple[str, str]] = []
+def _send_files(client: BaseClient, files: Iterator[MaskFile | None]) -> Flow[list[tuple[str, str] | None]]:
+    """Uploads the files, equal ones once; returns name and upload id of each, in order, None for None."""
+    named: list[tuple[str, str] | None] = []
     uploads: dict[str, str] = {}
     while batch := (yield Call(lambda: list(islice(files, _MAX_CONCURRENT_UPLOADS)))):
-        digests = [hashlib.sha256(file.data).hexdigest() for file in batch]
-        new = {digest: file for digest, file in zip(digests, batch, strict=True) if digest not in uploads}
+        digests = [None if file is None else hashlib.sha256(file.data).hexdigest() for file in batch]
+        given = [(digest, file) for digest, file in zip(digests, batch, strict=True) if digest and file]
+        new = {digest: file for digest, file in given if digest not in uploads}
         uploaded = yield Gather([_send_mask(client, file) for file in new.values()], _MAX_CONCURRENT_UPLOADS)
         uploads.update(zip(new, uploaded, strict=True))
-        named += [(file.name, uploads[digest]) for file, digest in zip(batch, digests, strict=True)]
+        named += [
+            (file.name, uploads[digest]) if file and digest else None
+            for digest, file in zip(digests, batch, strict=True)
+        ]
     return named
 
 
@@ -253,14 +260,16 @@ def _send_mask(client: BaseClient, file: MaskFile) -> Flow[str]:
         ) from None
 
 
-def _naming_masks(problem: ApiProblem, names: Sequence[str]) -> ApiProblem:
-    """The problem with the name of each mask at fault put before its detail: the server knows masks by number only."""
+def _naming_masks(problem: ApiProblem, names: Mapping[str, str]) -> ApiProblem:
+    """The problem with the name of each file at fault put before its detail: the server knows them by number only.
+
+    ``names`` are by JSON pointers.
+    """
     faults, named = [], False
     for fault in problem.errors:
-        _, _, number = str(fault.get("pointer", "")).partition("/mask/")
-        known = number.isdecimal() and int(number) < len(names)
-        named |= known
-        faults.append({**fault, "detail": f"{names[int(number)]}: {fault.get('detail', '')}"} if known else fault)
+        name = names.get(str(fault.get("pointer", "")))
+        named |= name is not None
+        faults.append(fault if name is None else {**fault, "detail": f"{name}: {fault.get('detail', '')}"})
     if not named:
         return problem
     detail = "; ".join(str(fault.get("detail", "")) for fault in faults)

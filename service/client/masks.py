@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
@@ -35,16 +35,29 @@ def mask_files(given: Any) -> Iterator[MaskFile]:
 
     One file is in memory at a time. Raises InvalidRequest naming what is not a mask.
     """
-    if isinstance(given, (list, tuple)):
-        if not given:
-            raise InvalidRequest("mask is an empty list; give one mask or more")
-        for number, one in enumerate(given):
-            yield from _files(one, f"mask {number}")
-    else:
-        yield from _files(given, "mask")
+    for name, one in _named(given, "mask"):
+        yield from _files(one, name, _indices)
 
 
-def _files(one: Any, name: str) -> Iterator[MaskFile]:
+def instance_files(given: Any) -> Iterator[MaskFile | None]:
+    """The files of instance maps, given as masks are, an array as integers 0..65535; None stands for a mask without."""
+    for name, one in _named(given, "instances"):
+        if one is None:
+            yield None
+        else:
+            yield from _files(one, name, _numbers)
+
+
+def _named(given: Any, member: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(given, (list, tuple)):
+        yield member, given
+        return
+    if not given:
+        raise InvalidRequest(f"{member} is an empty list; give one mask or more")
+    yield from ((f"{member} {number}", one) for number, one in enumerate(given))
+
+
+def _files(one: Any, name: str, from_array: Callable[[Any, str], bytes]) -> Iterator[MaskFile]:
     if isinstance(one, (str, Path)):
         path = Path(one).expanduser()
         inside = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png") if path.is_dir() else [path]
@@ -59,7 +72,7 @@ def _files(one: Any, name: str) -> Iterator[MaskFile]:
     elif hasattr(one, "save") and hasattr(one, "mode"):
         yield MaskFile(name, _from_image(one, name))
     elif hasattr(one, "__array__"):
-        yield MaskFile(name, _from_array(one, name))
+        yield MaskFile(name, from_array(one, name))
     else:
         kind = type(one).__name__
         raise InvalidRequest(
@@ -85,7 +98,7 @@ def _from_image(image: Image.Image, name: str) -> bytes:
     return out.getvalue()
 
 
-def _from_array(given: Any, name: str) -> bytes:
+def _indices(given: Any, name: str) -> bytes:
     import numpy as np
 
     from service.kit.png import encode_image, encode_indices
@@ -103,3 +116,18 @@ def _from_array(given: Any, name: str) -> bytes:
             f"{shown} and holds {array.min()} to {array.max()}; class indices are 0 to 254, and 255 means ignore"
         )
     return encode_indices(array.astype(np.uint8))
+
+
+def _numbers(given: Any, name: str) -> bytes:
+    import numpy as np
+
+    from service.kit.png import encode_grey_16
+
+    array = np.asarray(given)
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "ui" or array.min() < 0 or array.max() > 0xFFFF:
+        held = f" and holds {array.min()} to {array.max()}" if array.size and array.dtype.kind in "ui" else ""
+        raise InvalidRequest(
+            f"{name} is an array {array.shape} of {array.dtype}{held}; give whole numbers (H, W), 0 to 65535, one for "
+            "each object"
+        )
+    return encode_grey_16(array)

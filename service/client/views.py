@@ -125,6 +125,7 @@ class Sample(_View):
     mean_confidence: float | None = Field(None, description="mean confidence of the mask's pixels")
     image: SampleFileInfo | None = None
     mask: SampleFileInfo | None = None
+    instances: SampleFileInfo | None = None
     error: str | None = None
 
 

@@ -40,6 +40,12 @@ def is_turned(image: Image.Image) -> bool:
         return False  # damaged EXIF data raise whatever their parser stumbles over
 
 
+def instances_of_file(data: bytes) -> np.ndarray:
+    """The numbers ``(H, W)`` int32 in a PNG of an instance map that Twinset wrote."""
+    with open_image_file(data) as file:
+        return np.asarray(file).astype(np.int32)
+
+
 @dataclass(eq=False)
 class DatasetItem:
     """An image, its mask, and their metadata.

@@ -9,7 +9,7 @@ from typing import Any
 
 from model_store.card import ModelCard
 from service.datasets.classes import ClassList
-from service.datasets.items import DatasetItem
+from service.datasets.items import DatasetItem, instances_of_file
 from service.datasets.reading.twins import card_classes, twin_caption, twin_metadata, twin_source_mask
 from service.datasets.stored.dataset import UnavailableItem
 from service.errors import ObjectDamaged, ObjectNotFound
@@ -99,6 +99,7 @@ def _item(card: ModelCard, twin: SourceTwin, files: list[bytes]) -> DatasetItem 
         name=twin.name,
         image=files[0],
         mask=files[1],
+        instances=instances_of_file(files[2]) if len(files) > 2 else None,
         source="synthetic",
         caption=twin_caption(line, card),
         source_mask=twin.source_mask or twin_source_mask(line),

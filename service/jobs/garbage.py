@@ -114,7 +114,7 @@ def _strays(repository: JobRepository, spec: JobSpec, summary: Summary) -> Gener
     """The objects of an ended job that no record counts."""
     store, job = repository.store, spec.job
     manifest = iter([repository.manifest_key(job, summary)])
-    inputs = (spec.input_key(number) for number in range(len(spec.mask or ())))
+    inputs = (given.key for given in spec.given_files)
     yield from _uncounted(store, keys.job_manifests_prefix(job), manifest)
     yield from _uncounted(store, keys.job_inputs_prefix(job), inputs)
     for prefix in keys.job_sample_prefixes(job):

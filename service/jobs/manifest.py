@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from service.jobs.sample_files import sample_files_of
 from service.jobs.sizes import size_of
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 
 _OF_A_REPAIR = {"repair", "at", "former_image_sha256", "former_mask_sha256"}
+CONNECTED_REGIONS = "connected regions"
+"""What the objects of a mask are that came without an instance map: the connected regions of each class."""
 
 
 def manifest_entry(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> dict[str, Any]:
@@ -18,15 +21,15 @@ def manifest_entry(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> di
     object. ``remade`` is there for a twin that a repair made with other bytes than at first.
     """
     about = described(spec, item)
-    image = {"key": item.image_key, "offset": item.image_offset, **about["image"]}
-    mask = None if item.mask_key is None else {"key": item.mask_key, "offset": item.mask_offset, **about["mask"]}
+    placed: dict[str, Any] = {
+        file.kind: {"key": file.key, "offset": file.offset, **about[file.kind]} for file in sample_files_of(item)
+    }
     made_on = record.made_on(item)
     entry = {
         "format": 1,
         "job": spec.job,
         **about,
-        "image": image,
-        "mask": mask,
+        **placed,
         "batch_shape": list(made_on.batch_shape),
         "shapes": made_on.shapes,
         "dtype": made_on.dtype,
@@ -50,6 +53,7 @@ def described(spec: JobSpec, item: SampleRecord) -> dict[str, Any]:
         "job_seed": spec.seed,
         "image": {"sha256": item.image_sha256, "bytes": item.image_bytes},
         "mask": None if item.mask_key is None else {"sha256": item.mask_sha256, "bytes": item.mask_bytes},
+        **_objects(item),
         "classes_found": [found.model_dump() for found in item.classes],
         "confident_share": item.confident_share,
         "mean_confidence": item.mean_confidence,
@@ -60,11 +64,25 @@ def described(spec: JobSpec, item: SampleRecord) -> dict[str, Any]:
         "classes": None if spec.classes is None else list(spec.classes),
         "given_mask": None
         if spec.mask is None or number is None
-        else {"number": number, **spec.mask[number].model_dump(include={"upload", "sha256"})},
+        else {"number": number, **spec.mask[number].model_dump(include={"upload", "sha256"}), **_given(spec, number)},
         **spec.described(),
         "size_px": size_of(*spec.sides(item.index)),
         "sampler": spec.sampler.model_dump(),
     }
+
+
+def _given(spec: JobSpec, number: int) -> dict[str, Any]:
+    given = spec.instances_of(number)
+    return {} if given is None else {"instances": given.model_dump()}
+
+
+def _objects(item: SampleRecord) -> dict[str, Any]:
+    """The file of the twin's instance map, or what its objects are without one; nothing of an image alone."""
+    if item.mask_key is None:
+        return {}
+    if item.instances_key is None:
+        return {"objects": CONNECTED_REGIONS}
+    return {"objects": "instances", "instances": {"sha256": item.instances_sha256, "bytes": item.instances_bytes}}
 
 
 def manifest_line(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> bytes:

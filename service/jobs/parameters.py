@@ -61,6 +61,9 @@ class _Samples(_Frozen):
     mask: tuple[MaskReference, ...] | None = Field(
         None, min_length=1, description="sample i follows mask i modulo their number"
     )
+    instances: tuple[MaskReference | None, ...] | None = Field(
+        None, min_length=1, description="the objects of each mask, null where none were given; null without any"
+    )
     mask_encoding: MaskEncoding | None = Field(None, description="how the masks were read; null without masks")
     count: int = Field(ge=1, le=MAX_COUNT)
     seed: int = Field(ge=0, le=SEED_MAX, description="as given, or as drawn")

@@ -70,6 +70,11 @@ EXAMPLES: list[JsonValue] = [
     {"model": "cosimgen-dubai", "classes": ["water"], "count": 2, "size": "854x480", "fit": "canvas"},
     {
         "model": "pathdiff-glands",
+        "mask": [{"upload": EXAMPLE_UPLOAD}, {"png": EXAMPLE_MASK_PNG}],
+        "instances": [{"upload": EXAMPLE_UPLOAD}, None],
+    },
+    {
+        "model": "pathdiff-glands",
         "prompt": "moderately differentiated adenocarcinoma",
         "mask": [{"upload": EXAMPLE_UPLOAD}, {"png": EXAMPLE_MASK_PNG}],
         "guidance_target": "joint",
@@ -96,6 +101,19 @@ _ONE_MASK = {
 # Its form is checked with the files themselves, so that all faulty masks are reported at once, by number.
 MaskMember = Annotated[
     JsonValue, WithJsonSchema({"anyOf": [_ONE_MASK, {"type": "array", "items": _ONE_MASK, "minItems": 1}]})
+]
+
+
+InstancesMember = Annotated[
+    JsonValue,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _ONE_MASK,
+                {"type": "array", "items": {"anyOf": [_ONE_MASK, {"type": "null"}]}, "minItems": 1},
+            ]
+        }
+    ),
 ]
 
 
@@ -153,6 +171,13 @@ class GenerateRequest(BaseModel):
         description="The mask that the images follow, a PNG, square unless fit is given: in base64, or by the id that "
         "POST /uploads answered. Or a list of them: sample i follows mask i modulo their number. Resized to the job's "
         "size by the class that covers most of a pixel.",
+    )
+    instances: InstancesMember | None = Field(
+        None,
+        description="The objects of each mask, so that those of one class that touch stay apart: a PNG of the mask's "
+        "own size, grey with 8 or 16 bits, in which each object's pixels have its number and 0 is none. One for one "
+        "mask, or a list with an entry for each mask, null where it has none. Numbers are kept: in the twin, and in "
+        "exports. Without it, objects are the connected regions of a class.",
     )
     mask_encoding: MaskEncoding = Field(
         "auto",
@@ -240,11 +265,11 @@ class GenerateRequest(BaseModel):
             )
         return body
 
-    @field_validator("classes", "mask", mode="before")
+    @field_validator("classes", "mask", "instances", mode="before")
     @classmethod
     def _limit_entries(cls, value: object, info: ValidationInfo) -> object:
         # Checked before the single entries, as each wrong one would be a fault of its own.
-        max_entries = {"classes": MAX_CLASSES, "mask": MAX_MASKS}[info.field_name or ""]
+        max_entries = {"classes": MAX_CLASSES}.get(info.field_name or "", MAX_MASKS)
         if isinstance(value, list) and len(value) > max_entries:
             raise PydanticCustomError("too_many", f"it has {len(value)} entries; give {max_entries} at most")
         return value

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from service.errors import JobStateConflict, ObjectDamaged, ObjectNotFound, UnknownJob
 from service.jobs.idempotency import RESERVATION_TTL
-from service.jobs.spec import JobSpec, Run, runs_of
+from service.jobs.spec import JobSpec, Run, StoredInput, runs_of
 from service.jobs.submit import JobSubmitter
 from service.jobs.validate import check_count
 from service.kit.ids import accepted_at, new_job_id
@@ -95,7 +95,7 @@ class Retries:
         submitter.catalogue.resolve(spec.model)
         now = submitter.now()
         changes = {
-            "format": JobSpec.model_fields["format"].default,
+            "format": max(spec.format, JobSpec.model_fields["format"].default),
             "job": reserved or new_job_id(now),
             "created_at": now,
             "retry_of": spec.job,
@@ -108,23 +108,22 @@ class Retries:
         return JobSpec(**{**spec.model_dump(), **changes})
 
     def _copy_masks(self, spec: JobSpec, retry: JobSpec) -> None:
-        """Copies those of the job's masks that the retry's samples follow."""
-        store, masks = self.submitter.repository.store, retry.mask or ()
+        """Copies those of the job's masks, with their instance maps, that the retry's samples follow."""
+        store, followed = self.submitter.repository.store, set(_followed(retry))
 
-        def copy(number: int) -> None:
-            key = spec.input_key(number)
+        def copy(there: StoredInput, here: StoredInput) -> None:
             try:
-                data = read_checked(store, key, masks[number].sha256)
+                data = read_checked(store, there.key, there.sha256)
             except (ObjectNotFound, ObjectDamaged):
                 raise JobStateConflict(
-                    f"{key}, a mask that was given for job {spec.job}, has been removed or damaged; "
+                    f"{there.key}, a mask that was given for job {spec.job}, has been removed or damaged; "
                     "send it again in a new job"
                 ) from None
-            copied = StoredObject(key=retry.input_key(number), sha256=masks[number].sha256, bytes=len(data))
-            put_immutable(store, copied, data)
+            put_immutable(store, StoredObject(key=here.key, sha256=here.sha256, bytes=len(data)), data)
 
+        both = [each for each in zip(spec.given_files, retry.given_files, strict=True) if each[0].number in followed]
         with ThreadPoolExecutor(_MAX_CONCURRENT_COPIES, thread_name_prefix="copy-masks") as pool:
-            for copied in [pool.submit(copy, number) for number in sorted(set(_followed(retry)))]:
+            for copied in [pool.submit(copy, there, here) for there, here in both]:
                 copied.result()
 
 

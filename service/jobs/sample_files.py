@@ -1,9 +1,9 @@
-"""A twin's files, image and mask, read from the store: only the recorded bytes are returned."""
+"""A twin's files, image, mask and instance map, read from the store: only the recorded bytes are returned."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -11,7 +11,9 @@ from service.jobs.spec import SampleRecord
 from service.store.base import ObjectStore
 from service.store.checked import read_checked
 
-Kind = Literal["image", "mask"]
+Kind = Literal["image", "mask", "instances"]
+FOLDERS: Mapping[Kind, str] = {"image": "images", "mask": "masks", "instances": "instances"}
+"""The folder of each kind of file in archives and downloads."""
 READ_TOGETHER_BYTES = 4 << 20
 """Bytes of one request that reads several files, at most; a larger file is read alone."""
 Owner = TypeVar("Owner")
@@ -19,7 +21,7 @@ Owner = TypeVar("Owner")
 
 @dataclass(frozen=True)
 class SampleFile:
-    """An image or a mask as recorded: ``bytes`` bytes from ``offset`` on of an object, or with None all of it."""
+    """A file of a twin as recorded: ``bytes`` bytes from ``offset`` on of an object, or with None all of it."""
 
     kind: Kind
     key: str
@@ -40,13 +42,17 @@ class SampleFile:
 
 
 def sample_files_of(item: SampleRecord) -> tuple[SampleFile, ...]:
-    """The image, then the mask if there is one; nothing of a failed sample."""
-    found: list[SampleFile] = []
-    if item.image_key is not None and item.image_sha256 is not None and item.image_bytes is not None:
-        found.append(SampleFile("image", item.image_key, item.image_sha256, item.image_bytes, item.image_offset))
-    if item.mask_key is not None and item.mask_sha256 is not None and item.mask_bytes is not None:
-        found.append(SampleFile("mask", item.mask_key, item.mask_sha256, item.mask_bytes, item.mask_offset))
-    return tuple(found)
+    """The image, then the mask and the instance map where there are any; nothing of a failed sample."""
+    recorded: tuple[tuple[Kind, str | None, str | None, int | None, int | None], ...] = (
+        ("image", item.image_key, item.image_sha256, item.image_bytes, item.image_offset),
+        ("mask", item.mask_key, item.mask_sha256, item.mask_bytes, item.mask_offset),
+        ("instances", item.instances_key, item.instances_sha256, item.instances_bytes, item.instances_offset),
+    )
+    return tuple(
+        SampleFile(kind, key, sha256, size, offset)
+        for kind, key, sha256, size, offset in recorded
+        if key is not None and sha256 is not None and size is not None
+    )
 
 
 def read_sample_file(store: ObjectStore, file: SampleFile) -> bytes:

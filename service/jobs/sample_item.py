@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from service.jobs.sample_files import Kind
 from service.jobs.spec import ItemClass, SampleRecord
 from service.store import keys
 from service.store.base import ObjectStore
@@ -20,11 +22,19 @@ class FileLocation:
     offset: int | None = None
 
 
+_KEYS: Mapping[Kind, Callable[[str, int, str], str]] = {
+    "image": keys.job_image,
+    "mask": keys.job_mask,
+    "instances": keys.job_instances,
+}
+
+
 @dataclass(frozen=True)
 class MadeTwin:
-    """A twin's files, both PNG, with its scores; ``mask`` is None for an image alone.
+    """A twin's files, all PNG, with its scores; ``mask`` is None for an image alone.
 
-    ``classes``, ``confident_share`` and ``mean_confidence`` are as in :class:`SampleRecord`.
+    ``instances`` is None unless its mask came with them. ``classes``, ``confident_share`` and ``mean_confidence`` are
+    as in :class:`SampleRecord`.
     """
 
     index: int
@@ -34,33 +44,40 @@ class MadeTwin:
     classes: tuple[ItemClass, ...] = ()
     confident_share: float | None = None
     mean_confidence: float | None = None
+    instances: bytes | None = None
 
     @cached_property
-    def image_sha256(self) -> str:
-        return hashlib.sha256(self.image).hexdigest()
+    def files(self) -> Mapping[Kind, bytes]:
+        """The files that there are, in the order of :func:`service.jobs.sample_files.sample_files_of`."""
+        found: dict[Kind, bytes | None] = {"image": self.image, "mask": self.mask, "instances": self.instances}
+        return {kind: data for kind, data in found.items() if data is not None}
 
     @cached_property
-    def mask_sha256(self) -> str | None:
-        return None if self.mask is None else hashlib.sha256(self.mask).hexdigest()
+    def sha256(self) -> Mapping[Kind, str]:
+        """The hashes of the files."""
+        return {kind: hashlib.sha256(data).hexdigest() for kind, data in self.files.items()}
 
-    def at(self, image: FileLocation, mask: FileLocation | None) -> SampleRecord:
-        """The twin's record, its files at these locations; ``mask`` is ignored if the twin has no mask."""
-        if self.mask is None:
-            mask = None
-        return SampleRecord(
-            index=self.index,
-            seed=self.seed,
-            image_key=image.key,
-            image_offset=image.offset,
-            image_sha256=self.image_sha256,
-            image_bytes=len(self.image),
-            mask_key=None if mask is None else mask.key,
-            mask_offset=None if mask is None else mask.offset,
-            mask_sha256=None if mask is None else self.mask_sha256,
-            mask_bytes=None if mask is None or self.mask is None else len(self.mask),
-            classes=self.classes,
-            confident_share=self.confident_share,
-            mean_confidence=self.mean_confidence,
+    def at(self, places: Mapping[Kind, FileLocation]) -> SampleRecord:
+        """The twin's record, its files at these locations."""
+        recorded = {
+            f"{kind}_{name}": value
+            for kind, data in self.files.items()
+            for name, value in (
+                ("key", places[kind].key),
+                ("offset", places[kind].offset),
+                ("sha256", self.sha256[kind]),
+                ("bytes", len(data)),
+            )
+        }
+        return SampleRecord.model_validate(
+            {
+                "index": self.index,
+                "seed": self.seed,
+                **recorded,
+                "classes": self.classes,
+                "confident_share": self.confident_share,
+                "mean_confidence": self.mean_confidence,
+            }
         )
 
     def store(self, store: ObjectStore, job: str) -> SampleRecord:
@@ -68,9 +85,9 @@ class MadeTwin:
 
         They count once the chunk's record is written. Raises the store's error; the call may then be repeated.
         """
-        image, mask = keys.job_image(job, self.index, self.image_sha256), None
-        put_immutable(store, StoredObject(key=image, sha256=self.image_sha256, bytes=len(self.image)), self.image)
-        if self.mask is not None and self.mask_sha256 is not None:
-            mask = keys.job_mask(job, self.index, self.mask_sha256)
-            put_immutable(store, StoredObject(key=mask, sha256=self.mask_sha256, bytes=len(self.mask)), self.mask)
-        return self.at(FileLocation(image), None if mask is None else FileLocation(mask))
+        places = {}
+        for kind, data in self.files.items():
+            sha256 = self.sha256[kind]
+            places[kind] = FileLocation(_KEYS[kind](job, self.index, sha256))
+            put_immutable(store, StoredObject(key=places[kind].key, sha256=sha256, bytes=len(data)), data)
+        return self.at(places)

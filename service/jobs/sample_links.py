@@ -14,7 +14,7 @@ from typing import cast
 from urllib.parse import urlencode
 
 from service.errors import LinkInvalid
-from service.jobs.sample_files import Kind, SampleFile
+from service.jobs.sample_files import FOLDERS, Kind, SampleFile
 from service.kit.ids import is_job_id
 from service.store import keys
 from service.store.signing import check_message, sign_message
@@ -28,7 +28,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class TwinLink:
-    """A link to the image or mask of twin ``index``: ``size`` bytes from ``offset`` of a shard of the job.
+    """A link to a file of twin ``index``, of any kind: ``size`` bytes from ``offset`` of a shard of the job.
 
     It expires at ``expires``, in seconds since 1970. ``shard`` is the shard's name without its suffix."""
 
@@ -53,13 +53,7 @@ class TwinLink:
     ) -> TwinLink:
         """The link of these parts. Raises :class:`LinkInvalid` for parts of a form that is never written."""
         numbers = all(_NUMBER.fullmatch(part) for part in (index, offset, size, expires))
-        whole = (
-            numbers
-            and is_job_id(job)
-            and kind in ("image", "mask")
-            and _SHARD.fullmatch(shard)
-            and _SHA256.fullmatch(sha256)
-        )
+        whole = numbers and is_job_id(job) and kind in FOLDERS and _SHARD.fullmatch(shard) and _SHA256.fullmatch(sha256)
         if not whole:
             raise LinkInvalid("the link is not as it was given; ask the job for a new one")
         return cls(job, int(index), cast(Kind, kind), shard, int(offset), int(size), sha256, int(expires))

@@ -1,6 +1,6 @@
 """Shards: the twins of a chunk in one tar, with WebDataset's names, each file found by its offset.
 
-    00000008.png   00000008.mask.png   00000008.json   00000009.png   ...
+    00000008.png   00000008.mask.png   00000008.instances.png   00000008.json   00000009.png   ...
 
 The bytes follow from those of the twins, and from which samples of the chunk were made. Two attempts at a chunk may
 differ in both, so the key of a shard has the attempt, and the chunk's record says which shard counts.
@@ -9,10 +9,11 @@ differ in both, so the key of a shard has the attempt, and the chunk's record sa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.jobs.manifest import as_line, described
+from service.jobs.sample_files import Kind, sample_files_of
 from service.jobs.sample_item import FileLocation, MadeTwin
 from service.jobs.spec import JobSpec, SampleRecord
 from service.kit import tar
@@ -20,6 +21,7 @@ from service.store import keys
 from service.store.base import ObjectStore
 from service.store.immutable import StoredObject, put_immutable
 
+_ENDINGS: Mapping[Kind, str] = {"image": ".png", "mask": ".mask.png", "instances": ".instances.png"}
 _UNNAMED = "-"
 """The key of a shard while it is packed: it is known once all bytes are."""
 
@@ -58,9 +60,7 @@ def pack_shard(spec: JobSpec, chunk: int, samples: Sequence[SampleRecord | MadeT
             items.append(sample)
             continue
         stem = f"{sample.index:08d}"
-        image = add(f"{stem}.png", sample.image)
-        mask = None if sample.mask is None else add(f"{stem}.mask.png", sample.mask)
-        items.append(sample.at(image, mask))
+        items.append(sample.at({kind: add(stem + _ENDINGS[kind], data) for kind, data in sample.files.items()}))
         add(f"{stem}.json", as_line(described(spec, items[-1])))
     if not parts:
         return None
@@ -78,4 +78,4 @@ def put_shard(store: ObjectStore, shard: Shard) -> None:
 def _with_key(item: SampleRecord, key: str) -> SampleRecord:
     if item.error is not None:
         return item
-    return item.model_copy(update={"image_key": key, "mask_key": None if item.mask_key is None else key})
+    return item.model_copy(update={f"{file.kind}_key": key for file in sample_files_of(item)})

@@ -6,10 +6,10 @@ All are frozen values, written as JSON. Their ``format`` number changes only wit
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -21,7 +21,7 @@ from service.kit.ids import JOB_ID_PATTERN
 from service.kit.seeds import SEED_MAX
 from service.kit.states import JobState
 from service.kit.tenants import DEFAULT_TENANT, TENANT_PATTERN
-from service.masks.types import GivenMask
+from service.masks.types import GivenInstances, GivenMask
 from service.store import keys
 from service.store.immutable import StoredObject
 from service.webhooks.spec import Callback
@@ -41,11 +41,19 @@ def runs_of(indices: Iterable[int]) -> tuple[Run, ...]:
     return tuple(runs)
 
 
+class StoredInput(NamedTuple):
+    """A file given for a job, of mask ``number``: where it is kept, and its hash."""
+
+    number: int
+    key: str
+    sha256: str
+
+
 class JobSpec(GenerationParameters):
     """An accepted request, with everything decided. On one kind of machine, the same spec always gives the same bytes.
 
-    Formats: 4 for jobs whose twins are not the model's squares, which older workers cannot make; 3 for others; and 2
-    for jobs whose given masks have keys without an attempt.
+    Formats: 4 for jobs whose twins are not the model's squares or have instances, which older workers cannot make; 3
+    for others; and 2 for jobs whose given masks have keys without an attempt.
     """
 
     format: Literal[2, 3, 4] = 3
@@ -57,6 +65,7 @@ class JobSpec(GenerationParameters):
     system: str
     sampler: SamplerConvention = Field(description="the card's convention, so that a manifest line stands alone")
     mask: tuple[GivenMask, ...] | None = Field(None, min_length=1)
+    instances: tuple[GivenInstances | None, ...] | None = Field(None, min_length=1)
     retry_of: str | None = Field(
         None, pattern=JOB_ID_PATTERN, description="the job of which this one makes what is missing"
     )
@@ -78,6 +87,8 @@ class JobSpec(GenerationParameters):
             raise ValueError(f"a spec has {' and '.join(self.inputs)}; classes go alone")
         if (self.fit == "canvas") != (self.canvas is not None):
             raise ValueError(f"a canvas has windows, and nothing else has: fit is {self.fit}")
+        if self.instances is not None and len(self.instances) != len(self.mask or ()):
+            raise ValueError(f"{len(self.instances)} instance maps are given for {len(self.mask or ())} masks")
         if self.size is None and not (self.mask and all(given.width and given.height for given in self.mask)):
             raise ValueError("a spec without a size has masks that tell theirs")
         if any(first > last for first, last in self.only or ()) or any(
@@ -123,6 +134,25 @@ class JobSpec(GenerationParameters):
         """The key of given mask ``number``. Raises IndexError if the job has no such mask."""
         given = (self.mask or ())[number]
         return keys.job_input(self.job, number, given.sha256 if self.format > 2 else None)
+
+    def instances_of(self, number: int | None) -> GivenInstances | None:
+        """The instance map of given mask ``number``, if it has one."""
+        return None if self.instances is None or number is None else self.instances[number]
+
+    def instances_key(self, number: int) -> str:
+        """The key of the instance map of given mask ``number``. Raises IndexError if it has none."""
+        given = self.instances_of(number)
+        if given is None:
+            raise IndexError(f"mask {number} of job {self.job} has no instance map")
+        return keys.job_input_instances(self.job, number, given.sha256)
+
+    @property
+    def given_files(self) -> Iterator[StoredInput]:
+        """The job's given files: each mask, then its instance map."""
+        for number, mask in enumerate(self.mask or ()):
+            yield StoredInput(number, self.input_key(number), mask.sha256)
+            if (instances := self.instances_of(number)) is not None:
+                yield StoredInput(number, self.instances_key(number), instances.sha256)
 
     @property
     def chunks(self) -> int:
@@ -203,6 +233,10 @@ class SampleRecord(_Frozen):
     mask_offset: int | None = Field(None, ge=0)
     mask_sha256: str | None = Field(None, pattern=SHA256_PATTERN)
     mask_bytes: int | None = Field(None, ge=0)
+    instances_key: str | None = Field(None, description="None where the objects are the mask's connected regions")
+    instances_offset: int | None = Field(None, ge=0)
+    instances_sha256: str | None = Field(None, pattern=SHA256_PATTERN)
+    instances_bytes: int | None = Field(None, ge=0)
     classes: tuple[ItemClass, ...] = Field((), description="classes in the mask, largest share first")
     confident_share: float | None = Field(None, ge=0.0, le=1.0, description="share of mask pixels that are confident")
     mean_confidence: float | None = Field(None, ge=0.0, le=1.0)
@@ -216,7 +250,8 @@ class SampleRecord(_Frozen):
             raise ValueError(f"sample {self.index} has neither an error nor a whole image entry")
         if self.error is not None and (*image, self.image_offset) != (None, None, None, None):
             raise ValueError(f"sample {self.index} has an error, so it cannot have an image")
-        if (self.mask_offset is None) != (self.mask_key is None or self.image_offset is None):
+        further = ((self.mask_key, self.mask_offset), (self.instances_key, self.instances_offset))
+        if any((offset is None) != (key is None or self.image_offset is None) for key, offset in further):
             raise ValueError(f"sample {self.index} has one file in a shard and one outside of it")
         return self
 
@@ -262,7 +297,9 @@ class ChunkRecord(MadeOn):
         """The size of the chunk's objects."""
         if self.shard is not None:
             return self.shard.bytes
-        return sum((item.image_bytes or 0) + (item.mask_bytes or 0) for item in self.items)
+        return sum(
+            (item.image_bytes or 0) + (item.mask_bytes or 0) + (item.instances_bytes or 0) for item in self.items
+        )
 
 
 class Summary(_Frozen):

@@ -117,10 +117,11 @@ class JobSubmitter:
             raise CardError(
                 f"the card of {card.id} names no {WEIGHTS_FILE}, so the model cannot be used; register it again"
             )
-        fitted = checked.parameters.fit in ("stretch", "canvas")
+        asked = checked.parameters
+        of_older_workers = asked.fit not in ("stretch", "canvas") and asked.instances is None
         spec = JobSpec(
-            **dict(checked.parameters),
-            format=4 if fitted else 3,
+            **dict(asked),
+            format=3 if of_older_workers else 4,
             job=reservation.id,
             tenant=tenant,
             name=checked.name,
@@ -137,21 +138,22 @@ class JobSubmitter:
         return spec, checked.masks
 
     def _store_masks(self, spec: JobSpec, masks: Sequence[ReadMask]) -> None:
-        """Stores the job's masks, and the files that came with the request.
+        """Stores the job's masks with their instance maps, and the files that came with the request.
 
         A repeat with the same key writes the same bytes, or those of another version of the code under keys of their
         own; the spec that is written first says which count.
         """
         if not masks:
             return
-        files = {mask.given.upload: mask.file for mask in masks if mask.file is not None}
+        kept = [file for mask in masks for file in (mask.mask, mask.instances) if file is not None]
+        files = {file.upload: file.file for file in kept if file.file is not None}
         with ThreadPoolExecutor(_MAX_CONCURRENT_PUTS, thread_name_prefix="store-masks") as pool:
             puts: list[Future[object]] = [
                 pool.submit(self.uploads.put, file, tenant=spec.tenant) for file in files.values()
             ]
-            for number, mask in enumerate(masks):
-                given = StoredObject(key=spec.input_key(number), sha256=mask.given.sha256, bytes=len(mask.png))
-                puts.append(pool.submit(put_immutable, self.repository.store, given, mask.png))
+            for file, place in zip(kept, spec.given_files, strict=True):
+                given = StoredObject(key=place.key, sha256=file.sha256, bytes=len(file.png))
+                puts.append(pool.submit(put_immutable, self.repository.store, given, file.png))
             for put in puts:
                 put.result()
 

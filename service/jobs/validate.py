@@ -24,6 +24,7 @@ from service.kit.seeds import SEED_MAX, new_job_seed
 from service.kit.validation import UNPRINTABLE, Faults, unprintable
 from service.masks.fitting import MaskFit
 from service.masks.reader import MaskReader, ReadMask
+from service.masks.types import GivenInstances
 from service.settings import Settings
 from service.store.opening import can_sign_links
 from service.webhooks.spec import Callback
@@ -83,6 +84,7 @@ def admit(
         prompt=prompt,
         classes=classes,
         mask=None if masks is None else tuple(mask.given for mask in masks),
+        instances=_given_instances(masks or ()),
         mask_encoding=None if masks is None else request.mask_encoding,
         count=count,
         seed=request.seed if request.seed is not None else new_job_seed(),
@@ -105,6 +107,8 @@ def _masks(
     request: GenerateRequest, card: ModelCard, fit: MaskFit, reader: MaskReader, faults: Faults, tenant: str
 ) -> tuple[ReadMask, ...] | None:
     if request.mask is None:
+        if request.instances is not None:
+            faults.add_plain("/instances", "instances number the objects of masks, and none is given; leave it out")
         if "mask_encoding" in request.model_fields_set:
             faults.add(
                 "mask_encoding", request.mask_encoding, "it says how masks are read, and none is given; leave it out"
@@ -116,7 +120,12 @@ def _masks(
         has = f"black and white are the classes of models that have two, and {card.id} has {len(card.classes)}"
         faults.add("mask_encoding", "binary", f"{has}; give index or colours")
         return None
-    return reader.read(request.mask, card, request.mask_encoding, fit, faults, tenant=tenant)
+    return reader.read(request.mask, request.instances, card, request.mask_encoding, fit, faults, tenant=tenant)
+
+
+def _given_instances(masks: Sequence[ReadMask]) -> tuple[GivenInstances | None, ...] | None:
+    given = tuple(mask.given_instances for mask in masks)
+    return given if any(given) else None
 
 
 def _check_pairs(request: GenerateRequest, given: Sequence[str], card: ModelCard, faults: Faults) -> None:

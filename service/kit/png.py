@@ -54,14 +54,19 @@ def encode_indices(mask: np.ndarray) -> bytes:
     return _file(width, height, _COLOUR_GREY, _unfiltered(mask), [])
 
 
-def encode_grey_16(values: np.ndarray) -> bytes:
-    """A grey PNG of ``(H, W)`` uint16, big-endian as PNG has it (specification, section 11.2.2)."""
+def encode_grey_16(values: np.ndarray, provenance: Mapping[str, Any] | None = None) -> bytes:
+    """A grey PNG of ``(H, W)`` integers 0..65535, big-endian as PNG has it (specification, section 11.2.2)."""
     height, width = values.shape
     rows = np.zeros((height, 1 + 2 * width), dtype=np.uint8)
     rows[:, 1:] = values.astype(">u2").view(np.uint8).reshape(height, 2 * width)
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
     return SIGNATURE + b"".join(
-        (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)), _chunk(b"IEND", b""))
+        (
+            _chunk(b"IHDR", header),
+            *([] if provenance is None else [_text(provenance)]),
+            _chunk(b"IDAT", zlib.compress(rows.tobytes(), _LEVEL)),
+            _chunk(b"IEND", b""),
+        )
     )
 
 

@@ -36,18 +36,20 @@ class MaskFit:
         if self.width is None and (fault := fault_of_sides(width, height, self.window_px, self.max_px)):
             raise MaskRefused(f"is {fault}")
 
-    def apply(self, labels: np.ndarray) -> np.ndarray:
-        """The class indices ``(H, W)`` uint8 at the size of the twin."""
-        from model_store.masks.resize import majority_resize
+    def apply(self, labels: np.ndarray, instances: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Class indices ``(H, W)`` uint8 and instance numbers ``(H, W)`` int32 at the size of the twin."""
+        from model_store.masks.resize import majority_resize, resize_instances
 
         if self.fit == "crop":
             height, width = labels.shape
             side = min(height, width)
             top, left = (height - side) // 2, (width - side) // 2
-            labels = labels[top : top + side, left : left + side]
+            square = slice(top, top + side), slice(left, left + side)
+            labels, instances = labels[square], None if instances is None else instances[square]
         if self.width is None or self.height is None:
-            return labels
-        return majority_resize(labels, (self.width, self.height))
+            return labels, instances
+        resized = majority_resize(labels, (self.width, self.height))
+        return resized, None if instances is None else resize_instances(instances, labels, resized)
 
 
 def fault_of_sides(width: int, height: int, window_px: int, max_px: int) -> str | None:

@@ -66,14 +66,24 @@ class PngFile:
 
 
 def check_png(
-    data: bytes, *, max_side_px: int, check_sides: Callable[[int, int], None] = lambda width, height: None
+    data: bytes,
+    *,
+    max_side_px: int,
+    check_sides: Callable[[int, int], None] = lambda width, height: None,
+    deep: bool = False,
 ) -> PngFile:
-    """Checks that the file is complete and of a kind that a mask may have.
+    """Checks that the file is complete and of a kind that a mask may have, or with ``deep`` an instance map of 16 bits.
 
     Its sides must be ``MIN_SIDE_PX`` to ``max_side_px``, and pass ``check_sides`` (width, height); that is checked in
     the header before anything else. Raises :class:`MaskRefused`.
     """
     depth, colour, interlaced, width, height = _header(data, max_side_px, check_sides)
+    if depth == 16 and not (deep and colour == GREY):
+        raise MaskRefused(
+            "has 16 bits in each of several channels; save it as a grey PNG"
+            if deep
+            else "has 16 bits a channel, and masks have 8; save its class indices as an 8-bit PNG"
+        )
     palette: bytes | None = None
     transparency: bytes | None = None
     pixels: list[bytes] = []
@@ -148,8 +158,6 @@ def _header(data: bytes, max_side_px: int, check_sides: Callable[[int, int], Non
         raise MaskRefused(
             f"is {size}; its side must be {MIN_SIDE_PX} to {max_side_px} px, so scale it by nearest neighbour"
         )
-    if depth == 16:
-        raise MaskRefused("has 16 bits a channel, and masks have 8; save its class indices as an 8-bit PNG")
     return depth, colour, bool(interlacing), width, height
 
 

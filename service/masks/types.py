@@ -10,12 +10,18 @@ from service.kit.frozen import SHA256_PATTERN, _Frozen
 
 
 class MaskReference(_Frozen):
-    """A mask that a request gave, by the id of its file."""
+    """A mask or an instance map that a request gave, by the id of its file."""
 
     upload: str = Field(
         pattern=SHA256_PATTERN,
         description="the id of its file, the sha256 of its bytes; POST /uploads would answer the same",
     )
+
+
+class GivenInstances(MaskReference):
+    """The instance map of a mask that a request gave, with what was drawn from its file."""
+
+    sha256: str = Field(pattern=SHA256_PATTERN, description="of the PNG under inputs/: instances at the twin's size")
 
 
 class GivenMask(MaskReference):

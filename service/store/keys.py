@@ -3,9 +3,10 @@
 One rule for both stores: a key that is valid in a folder is valid on S3, and no key can lead out of the folder.
 
     jobs/{job}/spec.json  started.json  cancel.json  summary.json  retry.json  swept.json
-               images/{index:08d}.{attempt}.png  masks/{index:08d}.{attempt}.png
+               images/{index:08d}.{attempt}.png  masks/{index:08d}.{attempt}.png  instances/{index:08d}.{attempt}.png
                shards/{chunk:06d}.{attempt}.tar                  instead of these, in jobs of shards
                inputs/{number:06d}.{attempt}.png                 the given masks
+               inputs/{number:06d}.instances.{attempt}.png       the instance maps of these
                chunks/{chunk:06d}.json                           the record of a chunk
                chunks/{chunk:06d}.r{number:04d}.json             the record that was put in its place
                repairs/{number:04d}.json                         what a repair found and did
@@ -42,7 +43,7 @@ OCTET_STREAM = "application/octet-stream"
 SHARD_SUFFIX = ".tar"
 # Nearly every name has this form and needs no further check; other names are checked character by character.
 _PLAIN_PART = re.compile(rf"[\w-][\w.-]{{0,{MAX_PART_BYTES - 1}}}", re.ASCII)
-_TWINS = re.compile(r"jobs/([^/]+)/(images|masks|shards)/")
+_TWINS = re.compile(r"jobs/([^/]+)/(images|masks|instances|shards)/")
 ATTEMPT = "[0-9a-f]{16}"
 """Pattern of an attempt in a key."""
 _PLAIN_TEXT = re.compile(rf"[\w./-]{{0,{MAX_KEY_BYTES}}}", re.ASCII)
@@ -173,6 +174,10 @@ def job_mask(job: str, index: int, sha256: str) -> str:
     return with_attempt(f"jobs/{job}/masks/{index:08d}.png", sha256)
 
 
+def job_instances(job: str, index: int, sha256: str) -> str:
+    return with_attempt(f"jobs/{job}/instances/{index:08d}.png", sha256)
+
+
 def job_shard(job: str, chunk: int, sha256: str) -> str:
     """The tar with all twins of a chunk."""
     return with_attempt(f"jobs/{job}/shards/{chunk:06d}{SHARD_SUFFIX}", sha256)
@@ -184,7 +189,7 @@ def job_shards_prefix(job: str) -> str:
 
 def job_sample_prefixes(job: str) -> tuple[str, ...]:
     """The prefixes of all twins' objects."""
-    return f"jobs/{job}/images/", f"jobs/{job}/masks/", job_shards_prefix(job)
+    return f"jobs/{job}/images/", f"jobs/{job}/masks/", f"jobs/{job}/instances/", job_shards_prefix(job)
 
 
 def job_of_twin(key: str) -> str | None:
@@ -197,6 +202,11 @@ def job_input(job: str, number: int, sha256: str | None) -> str:
     """Input mask ``number`` (0, 1, ...), as class indices at the job's size."""
     key = f"jobs/{job}/inputs/{number:06d}.png"
     return key if sha256 is None else with_attempt(key, sha256)
+
+
+def job_input_instances(job: str, number: int, sha256: str) -> str:
+    """The instance map of input mask ``number``, at the job's size."""
+    return with_attempt(f"jobs/{job}/inputs/{number:06d}.instances.png", sha256)
 
 
 def job_inputs_prefix(job: str) -> str:

@@ -83,7 +83,7 @@ def write_job(root: Path, spec: JobSpec, images: list[bytes], masks: list[bytes]
         if shard is None:
             items = []
             for twin in twins:
-                image = keys.job_image(spec.job, twin.index, twin.image_sha256)
+                image = keys.job_image(spec.job, twin.index, twin.sha256["image"])
                 mask = keys.job_mask(spec.job, twin.index, twin.mask_sha256 or "")
                 write(image, twin.image)
                 write(mask, twin.mask or b"")

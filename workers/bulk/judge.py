@@ -94,7 +94,7 @@ class Judge:
         if not first.accepted or self._near is None:
             return first
         try:
-            image, mask = (read_sample_file(self.context.worker.store, file) for file in sample_files_of(item))
+            image, mask = (read_sample_file(self.context.worker.store, file) for file in sample_files_of(item)[:2])
             with open_image_file(mask) as labels:
                 fingerprint = fingerprint_of(image, np.array(labels))
         except (ObjectDamaged, ObjectNotFound, ValueError, OSError):

@@ -18,7 +18,7 @@ from torch import Tensor
 from model_store.canvas.windows import Windows
 from model_store.interface import ConditionRequest, GuidanceInputs, MaskInput, System
 from model_store.masks.decode import Twin
-from model_store.masks.resize import majority_resize
+from model_store.masks.resize import majority_resize, resize_instances
 from service.jobs.spec import JobSpec
 from workers.models.loaded_model import LoadedModel
 
@@ -61,13 +61,18 @@ class Drawing:
         if mask is None or (self.windows is None and mask.indices.shape == (square, square)):
             return model.guidance_inputs(self.request)
         if self.windows is None:
-            return model.guidance_inputs(self._with(majority_resize(mask.indices, square)))
+            return model.guidance_inputs(self._with(mask.indices, mask.instances, square))
         side = self.windows.side
         fine = self.windows.scaled(self.scale_px // side)
         height, width = mask.indices.shape
-        whole = np.pad(mask.indices, ((0, fine.height - height), (0, fine.width - width)), mode="edge")
-        parts = (whole[fine.place(number)] for number in range(len(fine)))
-        return tuple(model.guidance_inputs(self._with(majority_resize(part, square))) for part in parts)
+        beyond = ((0, fine.height - height), (0, fine.width - width))
+        whole = np.pad(mask.indices, beyond, mode="edge")
+        numbered = None if mask.instances is None else np.pad(mask.instances, beyond, mode="edge")
+        places = (fine.place(number) for number in range(len(fine)))
+        return tuple(
+            model.guidance_inputs(self._with(whole[place], None if numbered is None else numbered[place], square))
+            for place in places
+        )
 
     def twin(self, system: System, x0: Tensor) -> Twin:
         """The twin of a denoised sample ``(C, h, w)``."""
@@ -79,8 +84,11 @@ class Drawing:
         mask, confidence = (None if part is None else part[place] for part in (drawn.mask, drawn.confidence))
         return Twin(drawn.image[place], mask, confidence)
 
-    def _with(self, indices: np.ndarray) -> ConditionRequest:
-        return replace(self.request, mask=MaskInput.of(np.ascontiguousarray(indices)))
+    def _with(self, indices: np.ndarray, instances: np.ndarray | None, square: int) -> ConditionRequest:
+        """The request with this part of its mask, at the model's square."""
+        labels = majority_resize(indices, square)
+        numbered = None if instances is None else resize_instances(instances, indices, labels)
+        return replace(self.request, mask=MaskInput.of(np.ascontiguousarray(labels), numbered))
 
 
 def stretched(twin: Twin, width: int, height: int) -> Twin:

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from model_store.card import ModelCard
 from model_store.interface import MaskInput
 from model_store.masks.decode import Twin
+from service.jobs.sample_item import MadeTwin
 from service.jobs.sizes import size_of
 from service.jobs.spec import JobSpec
-from service.kit.png import encode_image, encode_mask
+from service.kit.png import encode_grey_16, encode_image, encode_mask
 from service.kit.seeds import sample_seed
-from workers.generation.scores import Scores, score
+from workers.generation.scores import score
 
 
-@dataclass(frozen=True)
-class EncodedTwin:
-    """An encoded twin: two PNG files (``mask`` is None for an image alone), and the scores of its mask."""
-
-    image: bytes
-    mask: bytes | None
-    scores: Scores
-
-
-def encode_twin(spec: JobSpec, index: int, card: ModelCard, twin: Twin, given_mask: MaskInput | None) -> EncodedTwin:
-    """The files of sample ``index``; the same arguments give the same bytes."""
+def encode_twin(spec: JobSpec, index: int, card: ModelCard, twin: Twin, given_mask: MaskInput | None) -> MadeTwin:
+    """The files of sample ``index`` with its scores; the same arguments give the same bytes."""
     provenance = provenance_of(spec, index)
     # a given mask is stored unchanged, whether the image follows it or not
     mask = twin.mask if given_mask is None else given_mask.indices
     scores = score(mask, twin.confidence, card)
     image_file = encode_image(twin.image, provenance)
     mask_file = None if mask is None else encode_mask(mask, [entry.colour for entry in card.classes], provenance)
-    return EncodedTwin(image_file, mask_file, scores)
+    numbered = None if given_mask is None else given_mask.instances
+    return MadeTwin(
+        index,
+        sample_seed(spec.seed, index),
+        image_file,
+        mask_file,
+        scores.classes,
+        scores.confident_share,
+        scores.mean_confidence,
+        None if numbered is None else encode_grey_16(numbered, provenance),
+    )
 
 
 def provenance_of(spec: JobSpec, index: int) -> dict[str, Any]:
@@ -48,6 +49,8 @@ def provenance_of(spec: JobSpec, index: int) -> dict[str, Any]:
     number = spec.mask_number(index)
     if spec.mask is not None and number is not None:
         wanted["mask_sha256"] = spec.mask[number].sha256
+    if (numbered := spec.instances_of(number)) is not None:
+        wanted["instances_sha256"] = numbered.sha256
     if spec.guidance_target is not None:
         wanted["guidance_target"] = spec.guidance_target
     fitted_by = {name: value for name, value in spec.described().items() if name in ("fit", "canvas")}

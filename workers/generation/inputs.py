@@ -11,6 +11,7 @@ from model_store.interface import ConditionRequest, MaskInput
 from service.errors import ObjectDamaged
 from service.jobs.spec import JobSpec
 from service.kit.image_files import open_image_file
+from service.masks.types import GivenMask
 from service.store.base import ObjectStore
 from service.store.checked import read_checked
 
@@ -35,20 +36,29 @@ class JobInputs:
         Raises a store's error if its mask cannot be read, :class:`InputDamaged` if it is not the accepted one.
         """
         number = spec.mask_number(index)
-        mask = (
-            None
-            if spec.mask is None or number is None
-            else self._mask(spec.input_key(number), spec.mask[number].sha256)
-        )
+        mask = None if spec.mask is None or number is None else self._mask(spec, number, spec.mask[number])
         return ConditionRequest(
             prompt=spec.prompt, classes=spec.classes, mask=mask, guidance_target=spec.guidance_target
         )
 
-    def _mask(self, key: str, sha256: str) -> MaskInput:
+    def _mask(self, spec: JobSpec, number: int, given: GivenMask) -> MaskInput:
+        numbered = spec.instances_of(number)
+        fingerprint = given.sha256 if numbered is None else f"{given.sha256}+{numbered.sha256}"
         with self._lock:
-            if sha256 in self._masks:
-                self._masks.move_to_end(sha256)
-                return self._masks[sha256]
+            if fingerprint in self._masks:
+                self._masks.move_to_end(fingerprint)
+                return self._masks[fingerprint]
+        instances = None
+        if numbered is not None:
+            instances = self._pixels(spec.instances_key(number), numbered.sha256).astype(np.int32)
+        mask = MaskInput(fingerprint, self._pixels(spec.input_key(number), given.sha256), instances)
+        with self._lock:
+            self._masks[fingerprint] = mask
+            while len(self._masks) > _MAX_MASKS:
+                self._masks.popitem(last=False)
+        return mask
+
+    def _pixels(self, key: str, sha256: str) -> np.ndarray:
         try:
             data = read_checked(self._store, key, sha256)
         except ObjectDamaged:
@@ -56,9 +66,4 @@ class JobInputs:
                 f"{key} in the object store is damaged; the job was accepted with sha256 {sha256}"
             ) from None
         with open_image_file(data) as file:
-            mask = MaskInput(sha256, np.asarray(file))
-        with self._lock:
-            self._masks[sha256] = mask
-            while len(self._masks) > _MAX_MASKS:
-                self._masks.popitem(last=False)
-        return mask
+            return np.asarray(file)

@@ -177,20 +177,10 @@ class Pipeline:
         self._queue_stage(in_flight, self.storing, self._save, twin)
 
     def _save(self, in_flight: InFlightSample, twin: Twin) -> None:
-        """Stores the image, then the mask; they count once the chunk's record is written after them."""
+        """Stores the files, the image first; they count once the chunk's record is written after them."""
         spec, index = in_flight.spec, in_flight.index
         assert in_flight.drawing is not None
-        encoded = encode_twin(spec, index, in_flight.model.card, twin, in_flight.drawing.request.mask)
-        scores = encoded.scores
-        made = MadeTwin(
-            index,
-            in_flight.seed,
-            encoded.image,
-            encoded.mask,
-            scores.classes,
-            scores.confident_share,
-            scores.mean_confidence,
-        )
+        made = encode_twin(spec, index, in_flight.model.card, twin, in_flight.drawing.request.mask)
         if spec.layout == "shards":
             in_flight.item.set_result(made)
             return

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from service.errors import StoreError, StoreUnavailable
 from service.jobs.repairs import Repair, RepairFailure, RepairRequest
 from service.jobs.repository import JobRepository
-from service.jobs.sample_files import sample_files_of
+from service.jobs.sample_files import Kind, sample_files_of
 from service.jobs.sample_item import MadeTwin
 from service.jobs.shards import pack_shard, put_shard
 from service.jobs.spec import ChunkRecord, JobSpec, MadeOn, Remade, SampleRecord, Summary
@@ -147,8 +147,8 @@ class JobRepair:
             if remade.twin is None:
                 self._fail(item.index, remade.reason)
             elif _same(remade.twin, item):
-                for file, data in zip(sample_files_of(item), (remade.twin.image, remade.twin.mask), strict=False):
-                    store.put(file.key, data or b"")
+                for file in sample_files_of(item):
+                    store.put(file.key, remade.twin.files[file.kind])
                 self.restored += 1
             else:
                 items[place] = self._marked(remade.twin.store(store, self.spec.job), item, remade.made_on)
@@ -175,7 +175,7 @@ class JobRepair:
         put_shard(self.repository.store, packed)
         items = []
         for item, before in zip(packed.items, record.items, strict=True):
-            changed = (item.image_sha256, item.mask_sha256) != (before.image_sha256, before.mask_sha256)
+            changed = _hashes(item) != _hashes(before)
             if changed:
                 items.append(self._marked(item, before, made[item.index].made_on))
             else:
@@ -193,9 +193,9 @@ class JobRepair:
         files = self._checks.files_of(item)
         if files is None:
             return None
-        mask = files[1] if len(files) > 1 else None
+        found = {file.kind: data for file, data in zip(sample_files_of(item), files, strict=True)}
         scores = (item.classes, item.confident_share, item.mean_confidence)
-        return MadeTwin(item.index, item.seed, files[0], mask, *scores)
+        return MadeTwin(item.index, item.seed, found["image"], found.get("mask"), *scores, found.get("instances"))
 
     def _make_lost(self, found: CheckedChunk) -> bool:
         """Makes a chunk whose record is lost; False if another worker recorded it meanwhile."""
@@ -267,4 +267,8 @@ class JobRepair:
 
 
 def _same(twin: MadeTwin, item: SampleRecord) -> bool:
-    return (twin.image_sha256, twin.mask_sha256) == (item.image_sha256, item.mask_sha256)
+    return twin.sha256 == _hashes(item)
+
+
+def _hashes(item: SampleRecord) -> Mapping[Kind, str]:
+    return {file.kind: file.sha256 for file in sample_files_of(item)}

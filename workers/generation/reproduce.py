@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from service.jobs.sample_item import MadeTwin
 from service.jobs.spec import JobSpec, MadeOn
 from service.kit.seeds import sample_seed
 from service.settings import Settings
@@ -18,7 +19,7 @@ from service.store.base import ObjectStore
 from workers.engine import Engine, SampleRequest
 from workers.engine.threads import use_threads
 from workers.generation.drawing import Drawing
-from workers.generation.encode import EncodedTwin, encode_twin
+from workers.generation.encode import encode_twin
 from workers.generation.inputs import JobInputs
 from workers.models.cache import ModelCache
 from workers.models.files import Load
@@ -103,11 +104,11 @@ class Remaker:
             latent.set_exception(error)
         return latent
 
-    def finish(self, index: int, latent: Future[Tensor]) -> EncodedTwin:
+    def finish(self, index: int, latent: Future[Tensor]) -> MadeTwin:
         """The files of a started sample. Raises the sample's error if it failed."""
         spec, x0 = self._spec, latent.result()
 
-        def decode() -> EncodedTwin:
+        def decode() -> MadeTwin:
             drawing = self._drawing(index)
             with torch.inference_mode():
                 twin = drawing.twin(self.model.system, x0)

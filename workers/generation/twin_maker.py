@@ -9,7 +9,6 @@ from model_store.text import TextEncoderMissing
 from service.errors import CardError, NotReady, StoreUnavailable, UnknownModel, WeightsError
 from service.jobs.sample_item import MadeTwin
 from service.jobs.spec import JobSpec, MadeOn
-from service.kit.seeds import sample_seed
 from service.settings import Settings
 from service.store.base import ObjectStore
 from workers.engine import EngineStopped
@@ -66,7 +65,7 @@ class TwinMaker:
         made: dict[int, RemadeTwin] = {}
         for index, latent in started:
             try:
-                encoded = remaker.finish(index, latent)
+                twin = remaker.finish(index, latent)
             except EngineStopped as error:
                 raise NotReady(f"the device was lost before twin {index} was made again: {error}") from None
             except StoreUnavailable:
@@ -74,16 +73,6 @@ class TwinMaker:
             except Exception as error:  # the sample's own error, or its given mask's
                 made[index] = RemadeTwin(None, _made_on(remaker.model), f"{type(error).__name__}: {error}")
                 continue
-            scores = encoded.scores
-            twin = MadeTwin(
-                index,
-                sample_seed(self.spec.seed, index),
-                encoded.image,
-                encoded.mask,
-                scores.classes,
-                scores.confident_share,
-                scores.mean_confidence,
-            )
             made[index] = RemadeTwin(twin, _made_on(remaker.model))
         return made
 

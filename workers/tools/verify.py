@@ -229,10 +229,10 @@ def _finding(store: ObjectStore, remaker: Remaker, pick: Pick, latent: Future[Te
         failure = str(error)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
-    remade = {"image": None if twin is None else twin.image, "mask": None if twin is None else twin.mask}
+    remade = {} if twin is None else twin.files
     if twin is not None and (twin.mask is None) != (item.mask_key is None):
         failure = "it came out without a mask" if twin.mask is None else "it came out with a mask, and none is recorded"
-    files = tuple(_compare(store, file, remade[file.kind]) for file in sample_files_of(item))
+    files = tuple(_compare(store, file, remade.get(file.kind)) for file in sample_files_of(item))
     return TwinFinding(item.index, files, differences(pick.made_on, remaker.model), failure, input_lost)
 
 

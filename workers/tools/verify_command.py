@@ -212,7 +212,7 @@ def _describe_distance(file: FileFinding) -> str:
         return "; the stored file cannot be read, so the distance is unknown"
     if distance.share == 0:
         return ", but only in its bytes: all pixels are equal"
-    if file.kind == "mask":
+    if file.kind != "image":
         return f" in {100 * distance.share:.2g} % of its pixels"
     return f" by at most {distance.largest} of 255, by {distance.mean:.2g} on average"
 

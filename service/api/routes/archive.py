@@ -23,7 +23,7 @@ from service.api.services import Services, ServicesDep
 from service.api.slots import HeldStream
 from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line
-from service.jobs.sample_files import group_adjacent, read_sample_files, sample_files_of
+from service.jobs.sample_files import FOLDERS, group_adjacent, read_sample_files, sample_files_of
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 from service.kit.prefetch import prefetch
 from service.kit.zip_stream import Member, member, zip_stream
@@ -39,7 +39,8 @@ _PIECE_BYTES = 1 << 16
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "A zip of images/, masks/ where there are any, manifest.jsonl, README.md and card.json.",
+            "description": "A zip of images/, masks/ and instances/ where there are any, manifest.jsonl, README.md and "
+            "card.json.",
             "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
         },
         **answers(404, 503),
@@ -105,11 +106,11 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
 
 
 def _files(services: Services, run: Sequence[tuple[ChunkRecord, SampleRecord]]) -> list[list[tuple[str, bytes]]]:
-    """Image and mask of each twin with their names in the archive, checked against the record before they are sent."""
+    """The files of each twin with their names in the archive, checked against the record before they are sent."""
     files = [sample_files_of(item) for _, item in run]
     data = iter(read_sample_files(services.store, [file for of_one in files for file in of_one]))
     return [
-        [(f"{file.kind}s/{item.index:08d}.png", next(data)) for file in of_one]
+        [(f"{FOLDERS[file.kind]}/{item.index:08d}.png", next(data)) for file in of_one]
         for (_, item), of_one in zip(run, files, strict=True)
     ]
 
@@ -130,6 +131,7 @@ def readme(spec: JobSpec, card: ModelCard | None) -> str:
         "",
         "- `images/NNNNNNNN.png`: the image, RGB",
         _about_masks(spec, card),
+        *(["- `instances/NNNNNNNN.png`: the number of each pixel's object, 0 for none"] if spec.instances else []),
         "- `manifest.jsonl`: a line for each twin, with its seed, the classes in its mask, and everything needed to",
         "  make it again; `index` is the number in the file names here, keys and offsets are those of the object store",
         "- `card.json`: the model's card",

@@ -58,6 +58,7 @@ def sample_view(item: SampleRecord, links: Links) -> SampleView:
         mean_confidence=item.mean_confidence,
         image=found.get("image"),
         mask=found.get("mask"),
+        instances=found.get("instances"),
         error=item.error,
     )
 

@@ -37,7 +37,7 @@ def read_twin(
     services: ServicesDep,
     job: Annotated[str, Path(description="The job's id.")],
     index: Annotated[str, Path(description="The twin's index.")],
-    kind: Annotated[str, Path(description="`image` or `mask`.")],
+    kind: Annotated[str, Path(description="`image`, `mask` or `instances`.")],
     shard: Annotated[str, Query(description="The job's shard that has the file.")] = "",
     offset: Annotated[str, Query(description="Offset in the shard, in bytes.")] = "",
     bytes_: Annotated[str, Query(alias="bytes", description="Length of the file in bytes.")] = "",
@@ -47,7 +47,7 @@ def read_twin(
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The image or mask, if the link's signature is valid and the link has not expired."""
+    """The file, if the link's signature is valid and the link has not expired."""
     parts = {"job": job, "index": index, "kind": kind, "shard": shard, "offset": offset, "size": bytes_}
     link = TwinLink.parse(**parts, sha256=sha256, expires=expires)
     link.check(link_secret(services.settings), signature)

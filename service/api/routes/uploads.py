@@ -27,7 +27,7 @@ posting = APIRouter(route_class=PngRoute, tags=["jobs"])
     "/uploads",
     status_code=201,
     response_model=UploadView,
-    summary="Upload a mask",
+    summary="Upload a mask or an instance map",
     responses={201: {"description": "The file is in the object store."}, **answers(413, 415, 422, 503)},
     openapi_extra={
         "requestBody": {
@@ -46,7 +46,7 @@ async def upload_mask(request: Request, services: ServicesDep, tenant: TenantDep
 def _store(services: Services, tenant: str, data: bytes) -> UploadView:
     services.limits.check_stored(tenant=tenant)
     try:
-        file = check_png(data, max_side_px=services.settings.max_mask_px)
+        file = check_png(data, max_side_px=services.settings.max_mask_px, deep=True)
     except MaskRefused as error:
         detail = f"the file {error}"
         raise InvalidRequest(detail, errors=[{"pointer": "", "detail": detail}]) from None

@@ -166,6 +166,9 @@ class SampleView(_View):
     mean_confidence: float | None = Field(description="mean confidence over the mask's pixels, 0 to 1; null likewise")
     image: SampleFileView | None
     mask: SampleFileView | None = Field(description="null if there is none, as for a mask model with a prompt alone")
+    instances: SampleFileView | None = Field(
+        description="the number of each pixel's object, 16 bits; null where objects are the mask's connected regions"
+    )
     error: str | None
 
 

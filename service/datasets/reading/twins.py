@@ -13,6 +13,7 @@ from typing import Any
 from model_store import bundled_folder
 from model_store.card import NAME_PATTERN, VERSION_PATTERN, CardInvalid, ModelCard, parse_card
 from service.datasets.classes import ClassList
+from service.datasets.items import instances_of_file
 from service.datasets.reading.class_lists import class_list
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
@@ -23,6 +24,7 @@ from service.errors import InvalidDataset
 from service.kit.documents import parse_json
 
 _MANIFEST = "manifest.jsonl"
+_FOLDERS = {"image": "images", "mask": "masks", "instances": "instances"}
 _MAX_LINE_BYTES = 1 << 20
 _MAX_SAMPLED = 16
 _PARAMETERS = ("steps", "guidance_scale", "guidance_target", "eta", "size_px", "sampler")
@@ -31,7 +33,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class TwinsSource:
-    """Source of ``images/`` and ``masks/`` by index, with a line per twin in ``manifest.jsonl``.
+    """Source of ``images/``, ``masks/`` and ``instances/`` by index, with a line per twin in ``manifest.jsonl``.
 
     The classes are those of the model's card: ``card.json``, or that of the bundled model which the manifest names. All
     items are synthetic; files that do not match the manifest's hashes are not read.
@@ -67,7 +69,8 @@ class TwinsSource:
         for line in _lines(self.root):
             # file names are made from the index alone: a manifest's text is never used as a path
             file = f"{line['index']:08d}.png"
-            image, mask = self.root / "images" / file, self.root / "masks" / file
+            files = {what: self.root / folder / file for what, folder in _FOLDERS.items() if line.get(what) is not None}
+            image = self.root / "images" / file
             if line["model"] != self.model:
                 other = line["model"][:80]
                 raise InvalidDataset(
@@ -82,15 +85,15 @@ class TwinsSource:
             yield Entry(
                 name=f"{line['job']}/{line['index']:08d}",
                 image=image,
-                annotate=partial(self._annotate, line, image, mask),
+                annotate=partial(self._annotate, line, files),
                 caption=twin_caption(line, self.card),
                 provenance=Provenance(
                     source="synthetic", source_mask=twin_source_mask(line), metadata=twin_metadata(line)
                 ),
             )
 
-    def _annotate(self, line: Mapping[str, Any], image: Path, mask: Path, width: int, height: int) -> Annotation:
-        for what, path in (("image", image), ("mask", mask)):
+    def _annotate(self, line: Mapping[str, Any], files: Mapping[str, Path], width: int, height: int) -> Annotation:
+        for what, path in files.items():
             try:
                 found = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
@@ -100,7 +103,9 @@ class TwinsSource:
                 raise EntryFault(
                     "damaged", f"its {what} has sha256 {found[:12]}..., but {_MANIFEST} has {str(recorded)[:12]}..."
                 )
-        return Annotation(MaskDecoder(self.classes, own=True).read(mask, f"masks/{mask.name}").labels)
+        mask, numbered = files["mask"], files.get("instances")
+        labels = MaskDecoder(self.classes, own=True).read(mask, f"masks/{mask.name}").labels
+        return Annotation(labels, None if numbered is None else instances_of_file(numbered.read_bytes()))
 
 
 def is_twin_folder(root: Path) -> bool:
