@@ -1,2 +1,1 @@
-"""Masks: class colours (``palette``), decoding of painted masks (``decode``) and resizing by majority (``resize``,
-``instance_resize``)."""
+"""Masks: class colours (``palette``), decoding of painted masks (``decode``) and resizing by majority (``resize``)."""

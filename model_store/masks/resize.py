@@ -38,11 +38,12 @@ def resize_instances(instances: np.ndarray, mask: np.ndarray, resized: np.ndarra
     if mask.shape == resized.shape:
         return instances.astype(np.int32)
     # along a side that grows, each new line is the nearest old one; then each old pixel belongs to one new pixel
+    grows = height >= len(mask) and width >= mask.shape[1]
+    how = Image.Resampling.NEAREST if grows else Image.Resampling.BOX
     keys = instances.astype(np.int64) << 8 | mask
-    keys = keys[_lines(len(keys), height)][:, _lines(keys.shape[1], width)]
+    keys = keys[_lines(len(keys), height, how)][:, _lines(keys.shape[1], width, how)]
     values, numbers = np.unique(keys, return_inverse=True)
-    rows = (2 * np.arange(len(keys)) + 1) * height // (2 * len(keys))
-    columns = (2 * np.arange(keys.shape[1]) + 1) * width // (2 * keys.shape[1])
+    rows, columns = _covered(len(keys), height), _covered(keys.shape[1], width)
     places = rows[:, None] * width + columns
     met, counts = np.unique(places.reshape(-1) * len(values) + numbers.reshape(-1), return_counts=True)
     place, value = met // len(values), values[met % len(values)]
@@ -51,11 +52,33 @@ def resize_instances(instances: np.ndarray, mask: np.ndarray, resized: np.ndarra
     # by place, the most frequent first, the lowest of several first; of each place the first
     order = np.lexsort((value, -counts, place))
     first, at = np.unique(place[order], return_index=True)
-    found = np.zeros(height * width, dtype=np.int32)
+    found = np.full(height * width, -1, dtype=np.int32)
     found[first] = value[order][at] >> 8
+    for place in np.flatnonzero(found < 0).tolist():
+        # where a border lies in the middle of a pixel, Pillow may count that to either side
+        row, column = divmod(place, width)
+        near = keys[_near(row, len(keys), height), _near(column, keys.shape[1], width)]
+        of_class = near[(near & 255) == resized[row, column]] >> 8
+        found[place] = np.bincount(of_class).argmax() if of_class.size else 0
     return found.reshape(height, width)
 
 
-def _lines(length: int, wanted: int) -> np.ndarray:
+def _lines(length: int, wanted: int, how: Image.Resampling) -> np.ndarray:
     """The old lines by which a side of ``length`` is brought to ``wanted``, if that is more; else all of them."""
-    return np.arange(length) if wanted <= length else (2 * np.arange(wanted) + 1) * length // (2 * wanted)
+    lines = np.arange(length)
+    if wanted <= length:
+        return lines
+    # as Pillow resizes the mask, since it rounds halves in a way of its own
+    resized = Image.fromarray(lines[None].astype(np.float32)).resize((wanted, 1), how)
+    nearest: np.ndarray = np.asarray(resized)[0].astype(np.int64)
+    return nearest
+
+
+def _covered(length: int, wanted: int) -> np.ndarray:
+    """The new line that covers the middle of each of ``length`` old ones; on a border the first, as Pillow has it."""
+    return -(-(2 * np.arange(length) + 1) * wanted // (2 * length)) - 1
+
+
+def _near(line: int, length: int, wanted: int) -> slice:
+    """The old lines that a new one covers, and one more on either side."""
+    return slice(max(0, line * length // wanted - 1), (line + 1) * length // wanted + 2)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from model_store.masks.instance_resize import majority_instances
-from model_store.masks.resize import majority_resize
+from model_store.masks.resize import majority_resize, resize_instances
 from service.augmentations.transforms.base import Segmentation
 
 
@@ -12,4 +11,4 @@ def resize(segmentation: Segmentation, *, size_px: int) -> Segmentation:
     labels = majority_resize(segmentation.labels, size_px)
     if segmentation.instances is None:
         return Segmentation(labels)
-    return Segmentation(labels, majority_instances(segmentation.labels, segmentation.instances, labels))
+    return Segmentation(labels, resize_instances(segmentation.instances, segmentation.labels, labels))

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.masks.instance_resize import majority_instances
-from model_store.masks.resize import majority_resize
+from model_store.masks.resize import majority_resize, resize_instances
 from service.augmentations.transforms.base import IGNORE, Segmentation, TransformContext
 from service.augmentations.transforms.clone import clone
 from service.augmentations.transforms.compose import compose, remake
@@ -181,7 +180,7 @@ def test_resizing_neither_invents_nor_splits(mask: np.ndarray, seed: int, size_p
     real = numbered(np.ascontiguousarray(mask[:side, :side]), seed)
     assert real.instances is not None
     labels = majority_resize(real.labels, size_px)
-    out = majority_instances(real.labels, real.instances, labels)
+    out = resize_instances(real.instances, real.labels, labels)
     for row, column in np.ndindex(labels.shape):
         if size_px >= side:
             assert out[row, column] in real.instances[real.labels == labels[row, column]]
@@ -199,7 +198,18 @@ def test_an_enlarged_instance_map_is_sampled_where_its_mask_is() -> None:
     values = np.arange(49, dtype=np.int32).reshape(7, 7)
     for size_px in range(8, 40):
         labels = majority_resize(values.astype(np.uint8), size_px)
-        assert np.array_equal(majority_instances(values.astype(np.uint8), values, labels), labels)
+        assert np.array_equal(resize_instances(values, values.astype(np.uint8), labels), labels)
+
+
+def test_no_pixel_of_a_numbered_mask_loses_its_number() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        height, width, tall, broad = (int(side) for side in random.integers(1, 30, 4))
+        labels = random.integers(0, 3, (height, width)).astype(np.uint8)
+        values = np.arange(1, height * width + 1, dtype=np.int32).reshape(height, width)
+        resized = majority_resize(labels, (broad, tall))
+        out = resize_instances(values, labels, resized)
+        assert np.array_equal(labels.reshape(-1)[out - 1], resized)
 
 
 def test_a_filled_border_belongs_to_the_nearest_instance() -> None:
