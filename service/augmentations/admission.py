@@ -5,7 +5,7 @@ All faults are reported at once, each with a JSON pointer, the value, the limit 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from model_store.card import InputName, ModelCard, join_words
@@ -21,12 +21,14 @@ from service.augmentations.request import (
     AugmentationRequest,
     MaskSource,
 )
+from service.augmentations.set_fit import SetFit, Sides, decide_fit
 from service.augmentations.transforms.parameters import Transforms
 from service.datasets.classes import ClassList
 from service.jobs.parameters import SamplingParameters
 from service.jobs.request import NAME_MAX_CHARS
+from service.jobs.sizes import sides_of
 from service.jobs.validate_inputs import accepted
-from service.jobs.validate_sampling import check_sampling
+from service.jobs.validate_sampling import check_steering
 from service.kit.seeds import new_job_seed
 from service.kit.validation import (
     UNPRINTABLE,
@@ -35,6 +37,7 @@ from service.kit.validation import (
     truncated_repr,
     unprintable,
 )
+from service.settings import Settings
 
 _RULES_ON_DRAWN_MASKS = ("min_confident_share", "min_mean_confidence", "min_class_agreement")
 
@@ -59,6 +62,7 @@ class AugmentationParameters:
     budget: float
     seed: int
     sampling: SamplingParameters
+    fit: SetFit
     name: str | None
 
 
@@ -67,26 +71,28 @@ def admit(
     card: ModelCard,
     classes: ClassList,
     *,
-    real_items: int,
-    max_steps: int,
-    max_prompt_chars: int,
+    sizes: Sequence[Sides],
+    settings: Settings,
+    fit: SetFit | None = None,
     new_seed: Callable[[], int] = new_job_seed,
     faults: Faults | None = None,
 ) -> AugmentationParameters:
-    """The parameters of the requested set, for a dataset of ``real_items`` items with ``classes``.
+    """The parameters of the requested set, for items of these ``sizes`` (width, height) with ``classes``.
 
-    ``max_steps`` and ``max_prompt_chars`` are the service's own limits; ``faults`` are those found in the request
-    before. Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are the only faults.
+    ``settings`` have the service's own limits; ``faults`` are those found in the request before; ``fit`` is one
+    that was decided before. Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are the only
+    faults.
     """
     faults = Faults() if faults is None else faults
     match = match_classes(classes, card, request.class_map, faults)
-    count = _count(request, real_items, faults)
+    count = _count(request, len(sizes), faults)
     balance = _balance(request, card, faults)
-    templates = _templates(request, card, max_prompt_chars, faults)
+    templates = _templates(request, card, settings.max_prompt_chars, faults)
     weights = _weights(request, card, bool(templates), faults)
     _check_acceptance(request, card, weights, faults)
-    sampling = check_sampling(request, card, max_steps, faults)
-    objects = check_objects(request, card, match, weights, (sampling.size, sampling.size), faults)
+    steering = check_steering(request, card, settings.max_steps, faults)
+    fit = fit or decide_fit(request, card, sizes, settings, faults)
+    objects = check_objects(request, card, match, weights, None if fit.size is None else sides_of(fit.size), faults)
     name = _name(request, faults)
     faults.raise_if_any()
     assert match is not None
@@ -104,7 +110,8 @@ def admit(
         acceptance=request.acceptance,
         budget=request.budget,
         seed=request.seed if request.seed is not None else new_seed(),
-        sampling=sampling,
+        sampling=SamplingParameters(**steering, size=fit.size),
+        fit=fit,
         name=name,
     )
 

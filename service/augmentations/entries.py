@@ -11,6 +11,9 @@ import numpy as np
 from service.augmentations.object_rules import Missed
 from service.augmentations.request import MaskSource
 from service.augmentations.transforms.base import TransformArguments
+from service.kit.png import encode_grey_16
+
+_NUMBER_MAX = 65535
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Wanted:
 class PlanEntry:
     """An entry of a plan with its mask.
 
-    ``labels`` ``(size, size)`` uint8: the model's class indices, without 255; ``instances`` ``(size, size)`` int32, if
+    ``labels`` ``(H, W)`` uint8: the model's class indices, without 255; ``instances`` ``(H, W)`` int32, if
     the real item has them; ``applied``: the transforms of the real mask that gave them. They are None and () if the
     model draws the mask. ``shares`` ``(C,)``: those of the mask, or those expected of its class set. ``missed``: why
     it does not meet the rule on a class, by class index.
@@ -76,6 +79,20 @@ class PlanEntry:
     applied: tuple[TransformArguments, ...]
     shares: np.ndarray
     missed: Mapping[int, Missed] = field(default_factory=dict)
+
+
+def instances_png(instances: np.ndarray) -> bytes | None:
+    """A 16-bit PNG of instance numbers ``(H, W)``, as a job takes them; None without any instance.
+
+    Numbers beyond 65535 are counted anew, in their order.
+    """
+    if not instances.any():
+        return None
+    if instances.max() > _NUMBER_MAX:
+        numbers = np.unique(instances[instances > 0])
+        place = np.searchsorted(numbers, instances) + 1
+        instances = np.where((instances > 0) & (place <= _NUMBER_MAX), place, 0)
+    return encode_grey_16(instances.astype(np.uint16))
 
 
 @dataclass(frozen=True, eq=False)

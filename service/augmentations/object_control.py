@@ -14,8 +14,7 @@ import numpy as np
 from service.augmentations.object_rules import Missed, ObjectRule
 from service.augmentations.transforms.base import IGNORE, Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.compose import Composed, remake
-from service.augmentations.transforms.crop import frame
-from service.augmentations.transforms.merge import prepared
+from service.augmentations.transforms.merge import prepared, window_of
 from service.augmentations.transforms.regions import Footprint, border_label, footprint, objects_of
 from service.augmentations.transforms.shapes import any_place, nearest_place, scaled, side_of
 
@@ -162,7 +161,7 @@ def _sources(control: _Control, index: int) -> list[tuple[_Source, list[Footprin
     if own := control.objects(index):
         found.append((_Source(control.made, {}), own))
     for number in range(len(context.others)):
-        window = frame(context.others[number].labels, context.class_weights)
+        window = window_of(context.others[number], context)
         source = prepared(context.others[number], window, context.fill, control.made.shape)
         regions = objects_of(source, context.background)
         if (chosen := np.flatnonzero(regions.values == index)).size:

@@ -25,11 +25,15 @@ from service.augmentations.pool import FOUND_SHARE, Pool, histogram
 from service.augmentations.prompts import class_phrases
 from service.augmentations.request import MaskSource
 from service.augmentations.set_counts import SetCounts
+from service.augmentations.set_fit import SetFit
 from service.augmentations.transforms.base import Segmentation, TransformContext
 from service.augmentations.transforms.compose import Composed, compose
+from service.augmentations.transforms.framing import Framing
 from service.errors import InvalidRequest
+from service.jobs.sizes import sides_of
 from service.kit.seeds import sample_seed
 from service.kit.validation import join_list
+from service.masks.png_file import MIN_SIDE_PX
 
 __all__ = ["JobGroup", "Plan", "PlanEntry", "Wanted", "job_groups", "make_plan"]
 
@@ -164,7 +168,7 @@ class Plan:
             np.random.default_rng(wanted.seed),
             self.parameters.transforms if transformed else None,
             _Others(self.pool, partners),
-            size_px=self.parameters.sampling.size,
+            framing=_framing(self.parameters.fit),
             context=context,
             fill=True,
         )
@@ -172,7 +176,8 @@ class Plan:
             return composed, {}
         # of its own, so that a rule changes nothing else
         rng = np.random.default_rng([wanted.seed, 2])
-        context = replace(context, others=_Others(self.pool, wanted.others), fill=True)
+        others = _Others(self.pool, wanted.others)
+        context = replace(context, others=others, fill=True, framing=_framing(self.parameters.fit))
         return meet_rules(composed, self.parameters.objects, rng, context)
 
     @cached_property
@@ -297,6 +302,15 @@ def _check_objects(parameters: AugmentationParameters, card: ModelCard, histogra
             "it out, or use a dataset or splits with such objects"
         )
         raise InvalidRequest(detail, errors=[{"pointer": "/objects", "detail": detail}])
+
+
+def _framing(fit: SetFit) -> Framing:
+    return Framing(
+        square=fit.fit == "crop",
+        size=None if fit.size is None else sides_of(fit.size),
+        tile_px=fit.tile_px,
+        least_px=MIN_SIDE_PX if fit.canvas is None else fit.canvas.window_px,
+    )
 
 
 def _refuse(items: int, skipped: Mapping[str, int]) -> None:

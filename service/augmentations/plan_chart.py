@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from model_store.card import ClassEntry
+from model_store.masks.resize import majority_resize
 from service.augmentations.entries import PlanEntry
 from service.augmentations.plan import Plan
 from service.augmentations.plan_values import ClassShares, PlanShares
@@ -85,7 +86,8 @@ def draw_plan(
         row, column = divmod(number, _EXAMPLES_PER_ROW)
         left, top = _MARGIN + column * (_PAIR + 3 * _GAP), tiles_top + 28 + row * (_TILE + _CAPTION)
         for place, labels in enumerate((example.real, example.made)):
-            tile = paint_mask(Image.fromarray(labels), classes).resize((_TILE, _TILE), Image.Resampling.NEAREST)
+            painted = paint_mask(Image.fromarray(labels), classes)
+            tile = ImageOps.contain(painted, (_TILE, _TILE), Image.Resampling.NEAREST)
             image.paste(tile, (left + place * (_TILE + _GAP), top))
         for row, line in enumerate(_wrapped(example.how, small, _PAIR)[:2]):
             draw.text((left, top + _TILE + 3 + 14 * row), line, fill=_INK, font=small)
@@ -96,7 +98,8 @@ def draw_plan(
 
 def _example(plan: Plan, entry: PlanEntry) -> Example:
     assert entry.labels is not None
-    real = square(plan.pool.segmentation(entry.wanted.item).labels, len(entry.labels))
+    labels, (height, width) = plan.pool.segmentation(entry.wanted.item).labels, entry.labels.shape
+    real = square(labels, height) if height == width else majority_resize(labels, (width, height))
     return Example(real, entry.labels, _how(entry))
 
 

@@ -42,6 +42,22 @@ class ObjectFigures(BaseModel):
     )
 
 
+class ScaleFigures(BaseModel):
+    """The size of a plan's twins, and their scale: the least and the greatest over its items and both sides."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fit: Literal["stretch", "crop", "canvas"]
+    size: int | str | None = Field(description="of all twins; null: each is as large as what it shows of its real item")
+    tile_px: int | None = Field(description="side of the squares that are cut out of items; null for the largest")
+    window_px: int | None = Field(description="side of a canvas's windows")
+    twin_px_per_real_px: tuple[float, float] = Field(description="1: objects are as large as real ones")
+    network_px_per_real_px: tuple[float, float] = Field(description="the scale at which the network draws")
+    trained_px_per_image_px: tuple[float, float] | None = Field(
+        description="the scale at which it was trained; null if its card does not say"
+    )
+
+
 class PlanShares(BaseModel):
     """Figures of a plan, before anything is made."""
 
@@ -55,6 +71,7 @@ class PlanShares(BaseModel):
     sources: dict[str, float] = Field(description="share of each source of masks")
     masks: float = Field(description="effective number of masks: how many of equal weight these weights correspond to")
     classes: tuple[ClassShares, ...] = Field(description="the classes that occur or have a target")
+    scale: ScaleFigures | None = Field(None, description="size and scale of the twins")
     objects: tuple[ObjectFigures, ...] = Field(
         (), description="the rules on objects, and how the first masks meet them"
     )

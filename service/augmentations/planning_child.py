@@ -34,7 +34,7 @@ def main(channel: Channel) -> None:
         AugmentationRequest.model_validate_json(json.dumps(asked["request"])),
         dataset,
         parse_card(json.dumps(asked["card"]), where="the model's card"),
-        Settings(max_steps=asked["max_steps"], max_prompt_chars=asked["max_prompt_chars"]),
+        Settings(**asked["settings"]),
         faults,
     )
     shares, first = report(planned.plan), first_entries(planned.plan)

@@ -42,11 +42,13 @@ class WantedLine(_Frozen):
 
     wanted: dict[str, Any]
     upload: str | None
+    instances: str | None = Field(None, description="the upload of its instance map")
     applied: tuple[dict[str, Any], ...]
     missed: dict[str, str] = Field(default_factory=dict, description="why it misses the rule on a class, by its name")
     shares: tuple[float, ...]
     source_mask: str | None
     item: str = Field(description="the real item's name")
+    scale: tuple[float, ...] | None = Field(None, description="pixels of the twin for one of the item, across and down")
 
 
 class RoundJob(_Frozen):

@@ -13,6 +13,7 @@ from service.augmentations.admission import AugmentationParameters, admit
 from service.augmentations.matching import ClassMatch
 from service.augmentations.plan import Plan, make_plan
 from service.augmentations.request import AugmentationRequest
+from service.augmentations.set_fit import SetFit
 from service.augmentations.transforms.base import IGNORE, Segmentation
 from service.augmentations.work import AugmentationWork
 from service.datasets.splits import DEFAULT_SPLIT, canonical_split
@@ -80,8 +81,9 @@ def plan_augmentation(
     card: ModelCard,
     settings: Settings,
     faults: Faults | None = None,
+    fit: SetFit | None = None,
 ) -> PlannedAugmentation:
-    """Makes the plan of a request; ``faults`` are those found in it before.
+    """Makes the plan of a request; ``faults`` are those found in it before, ``fit`` is one decided before.
 
     Raises :class:`InvalidRequest` with all faults, or what the store raises.
     """
@@ -90,9 +92,9 @@ def plan_augmentation(
         request,
         card,
         dataset.classes,
-        real_items=len(records),
-        max_steps=settings.max_steps,
-        max_prompt_chars=settings.max_prompt_chars,
+        sizes=[(record.width, record.height) for _, record in records],
+        settings=settings,
+        fit=fit,
         faults=faults,
     )
     pool = StoredPool(dataset, parameters.match, records)
@@ -106,6 +108,7 @@ def plan_augmentation(
         count=parameters.count,
         seed=parameters.seed,
         sampling=parameters.sampling,
+        fit=parameters.fit,
         request={**given, "seed": parameters.seed},
     )
     return PlannedAugmentation(work, card, dataset, parameters, pool, make_plan(parameters, card, pool))
@@ -116,9 +119,10 @@ def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, set
     # an API of a newer version may have checked and stored members that do not change what the others mean
     known = {name: value for name, value in work.request.items() if name in AugmentationRequest.model_fields}
     request = AugmentationRequest.model_validate(known)
-    return plan_augmentation(
-        request, StoredDataset.open(store, work.dataset_run), catalogue.resolve(work.model), settings
-    )
+    if work.fit is None:
+        request = request.model_copy(update={"size": work.sampling.size})
+    dataset = StoredDataset.open(store, work.dataset_run)
+    return plan_augmentation(request, dataset, catalogue.resolve(work.model), settings, fit=work.fit)
 
 
 def source_items(dataset: StoredDataset, splits: Sequence[str] | None) -> list[tuple[int, StoredItem]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.export import WRITTEN_FORMATS, check_dropped, class_options, named_shares, shares_option
-from service.cli.numbers import FiniteFloat
+from service.cli.numbers import FiniteFloat, SizeInPixels
 from service.cli.object_rules import rules, with_rules
 from service.cli.sources import exit_if_left_out, split_map_option
 from service.cli.stored_datasets import open_client, print_import_faults, upload_and_wait
@@ -105,7 +105,17 @@ def _class_map(ctx: click.Context, parameter: click.Parameter, texts: tuple[str,
 @click.option("--seed", type=int, help="Same seed and parameters give the same set.  [default: random]")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
 @click.option("--guidance-scale", type=FiniteFloat(), help="Strength of the guidance.  [default: the model's]")
-@click.option("--size", type=int, help="Side length of image and mask in pixels.  [default: the model's]")
+@click.option(
+    "--fit",
+    type=click.Choice(["stretch", "crop", "canvas"]),
+    help="What of an item a twin shows: all of it, drawn as a square and stretched; a square of it; or all of it, by "
+    "overlapping windows.  [default: as the model was trained]",
+)
+@click.option(
+    "--size",
+    type=SizeInPixels(),
+    help="Side length of image and mask in pixels, or WIDTHxHEIGHT.  [default: that of the real items]",
+)
 @click.option(
     "--request",
     "more",
@@ -271,6 +281,7 @@ def _request(options: dict[str, Any]) -> dict[str, Any]:
         "seed",
         "steps",
         "guidance_scale",
+        "fit",
         "size",
     ):
         if options[name] is not None:

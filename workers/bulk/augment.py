@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from service.augmentations.entries import PlanEntry, Wanted, job_groups
+from service.augmentations.entries import PlanEntry, Wanted, instances_png, job_groups
 from service.augmentations.object_report import missed_by_name
 from service.augmentations.plan_report import report
 from service.augmentations.rounds import (
@@ -153,10 +153,12 @@ class AugmentationRun:
         for entry in self.augmentation.plan.next(assumed, size):
             self.context.check()
             upload = None if entry.labels is None else uploads.put(encode_indices(entry.labels), tenant=tenant)
-            lines.append(self._line(entry, upload))
+            numbered = None if entry.instances is None else instances_png(entry.instances)
+            instances = None if numbered is None else uploads.put(numbered, tenant=tenant)
+            lines.append(self._line(entry, upload, instances))
         return self.rounds.write_plan(number, lines)
 
-    def _line(self, entry: PlanEntry, upload: str | None) -> WantedLine:
+    def _line(self, entry: PlanEntry, upload: str | None, instances: str | None) -> WantedLine:
         pool, wanted = self.augmentation.pool, entry.wanted
         record = pool.record(wanted.item)
         groups = [record.source_mask]
@@ -166,12 +168,14 @@ class AugmentationRun:
         return WantedLine(
             wanted=wanted.to_json(),
             upload=upload,
+            instances=instances,
             applied=tuple(entry.applied),
             missed=missed_by_name(self.augmentation.plan, entry),
             shares=tuple(round(float(share), 9) for share in entry.shares),
             # a mask that the model draws itself has no source mask
             source_mask="+".join(named) if entry.labels is not None and named else None,
             item=record.identity,
+            scale=tuple(self.augmentation.parameters.fit.scale_of(record.width, record.height)),
         )
 
     def _submit(self, number: int, lines: list[WantedLine]) -> None:
@@ -203,7 +207,8 @@ class AugmentationRun:
                     "model": self.work.model,
                     "count": len(chosen),
                     "seed": sample_seed(self.work.seed, number * _MAX_ROUND_JOBS + place),
-                    **self.work.sampling.model_dump(exclude_none=True),
+                    **self.work.sampling.model_dump(exclude_none=True, exclude={"size"}),
+                    **self.augmentation.parameters.fit.job_members(mask=lines[chosen[0]].upload is not None),
                     "name": f"{self.context.spec.run}, round {number + 1}",
                     "layout": "shards" if len(chosen) >= _SHARDS_FROM_COUNT else "objects",
                 }
@@ -213,6 +218,7 @@ class AugmentationRun:
                     request["classes"] = list(group.classes)
                 if lines[chosen[0]].upload is not None:
                     request |= {"mask": [{"upload": lines[each].upload} for each in chosen], "mask_encoding": "index"}
+                    request |= _instances([lines[each].instances for each in chosen])
                 yield chosen, request
                 place += 1
 
@@ -289,6 +295,13 @@ _NOTHING = RoundState(counts={}, rejected={})
 _PLANS = _Plans(max_size=4)
 _MASK = np.empty((0, 0), dtype=np.uint8)
 """Placeholder for a stored mask, where it only matters that there is one."""
+
+
+def _instances(uploads: Sequence[str | None]) -> dict[str, object]:
+    """The member for the instance maps of a job's masks; none if no mask has one."""
+    if not any(uploads):
+        return {}
+    return {"instances": [None if upload is None else {"upload": upload} for upload in uploads]}
 
 
 def _counts(rounds: Rounds, state: RoundState | None) -> dict[str, object]:

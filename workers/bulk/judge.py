@@ -122,6 +122,8 @@ class Judge:
         }
         if line.applied:
             made_from["transforms"] = list(line.applied)
+        if line.scale is not None:
+            made_from["scale"] = list(line.scale)
         if line.missed:
             made_from["objects_missed"] = line.missed
         return AcceptedLine(job=job, index=index, source_mask=line.source_mask, made_from=made_from)

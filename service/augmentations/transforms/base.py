@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from service.augmentations.transforms.framing import Framing
+
 IGNORE = 255
 TransformArguments = dict[str, Any]
 """The arguments of a transform's function besides the mask, JSON-able."""
@@ -57,10 +59,11 @@ class TransformContext:
     ``class_weights`` ``(256,)``: how much each label is wanted, 1 without preference; crops keep, clones and merges add
     wanted labels, and drops remove unwanted ones. ``background``: the labels that objects stand on, which are not
     objects themselves. ``others``: segmentations from which ``merge`` takes objects, with their 255 filled first if
-    ``fill``.
+    ``fill``. ``framing``: the part of a mask that is shown, and its size.
     """
 
     class_weights: np.ndarray = field(default_factory=lambda: np.ones(256))
     background: frozenset[int] = frozenset()
     others: Sequence[Segmentation] = ()
     fill: bool = False
+    framing: Framing = field(default_factory=Framing)

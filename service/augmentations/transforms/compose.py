@@ -1,4 +1,4 @@
-"""Composition of transforms: a square mask of a given size, and the same again from the stored arguments."""
+"""Composition of transforms: a mask framed for its twin, and the same again from the stored arguments."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 
 from service.augmentations.transforms.base import IGNORE, Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.clone import clone, draw_clone
-from service.augmentations.transforms.crop import crop, draw_crop, frame
+from service.augmentations.transforms.crop import centre, crop, draw_crop, frame
 from service.augmentations.transforms.drop import draw_drop, drop
 from service.augmentations.transforms.elastic import draw_elastic, elastic
 from service.augmentations.transforms.filling import fill_ignored
 from service.augmentations.transforms.flip import draw_flip, flip
+from service.augmentations.transforms.framing import Framing
 from service.augmentations.transforms.merge import draw_merge, merge
 from service.augmentations.transforms.parameters import (
     Clone,
@@ -66,11 +67,13 @@ _WITH_OTHERS: dict[str, Callable[..., Segmentation]] = {"merge": merge, "place":
 
 
 _NO_CONTEXT = TransformContext()
+_ANYWHERE = Crop(low=1.0, high=1.0)
+"""A tile of the framing's own side, at a place that keeps the classes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """A segmentation ``(size, size)``, and the transforms ``applied`` to get it, in order: name and arguments."""
+    """A segmentation ``(H, W)``, and the transforms ``applied`` to get it, in order: name and arguments."""
 
     segmentation: Segmentation
     applied: tuple[TransformArguments, ...]
@@ -92,28 +95,34 @@ def compose(
     transforms: Transforms | None,
     others: Sequence[Segmentation] = (),
     *,
-    size_px: int,
+    framing: Framing,
     context: TransformContext = _NO_CONTEXT,
     fill: bool = False,
 ) -> Composed:
-    """A square segmentation of ``size_px`` from one ``(H, W)``, with each of the ``transforms`` applied by its chance.
+    """A segmentation for a twin from a real one ``(H, W)``, with each of the ``transforms`` applied by its chance.
 
-    It is made square first, by a random crop or by :func:`frame`. ``merge`` takes objects of ``others``,
+    It is cropped first as ``framing`` says, at random or by :func:`frame`. ``merge`` takes objects of ``others``,
     which are read only then. With ``fill``, pixels of 255 get the nearest label before all else, for models that cannot
-    draw 255. Labels out are a subset of labels in; without any transform, a square mask of that size is unchanged.
+    draw 255. Labels out are a subset of labels in; without any transform, a mask of that size is unchanged.
     """
     parameters_by_name = transforms.named() if transforms is not None else {}
-    context = replace(context, others=others, fill=fill)
+    context = replace(context, others=others, fill=fill, framing=framing)
     # drawn for all transforms at once, so that none influences whether another one is applied
     happens = {name: bool(rng.random() < parameters.chance) for name, parameters in parameters_by_name.items()}
     cropped = draw(parameters_by_name["crop"], real, rng, context) if happens.pop("crop", False) else None
     steps: list[TransformArguments] = []
-    if cropped is not None or real.shape[0] != real.shape[1]:
-        steps.append(_step("crop", cropped or frame(real.labels, context.class_weights)))
-    side_px = steps[0]["side"] if steps else len(real.labels)
-    if side_px > _MAX_OVERSIZE * size_px:
-        steps.append(_step("resize", {"size_px": _MAX_OVERSIZE * size_px}))
+    if cropped is None and framing.part(real.shape) != real.shape:
+        tile = framing.tile_px is not None and framing.tile_px < min(real.shape)
+        cropped = draw(_ANYWHERE, real, rng, context) if tile else frame(real.labels, context.class_weights)
+        cropped = cropped or centre(real.shape, framing.part(real.shape)[0])
+    if cropped is not None:
+        steps.append(_step("crop", cropped))
     made = remake(real, steps)
+    if framing.size is not None:
+        width, height = (_MAX_OVERSIZE * side for side in framing.size)
+        if made.shape[0] > height or made.shape[1] > width:
+            steps.append(_resized(width, height))
+            made = remake(made, steps[-1:])
     if fill and (ignored := made.labels == IGNORE).any():
         # after the resize, which is faster, unless nothing but 255 would be left by then
         place = len(steps) - 1 if ignored.all() and steps and steps[-1]["transform"] == "resize" else len(steps)
@@ -123,8 +132,8 @@ def compose(
         if happens.get(name) and (drawn := draw(parameters, made, rng, context)) is not None:
             steps.append(_step(name, drawn))
             made = remake(made, steps[-1:], others)
-    if len(made.labels) != size_px:
-        steps.append(_step("resize", {"size_px": size_px}))
+    if framing.size is not None and not framing.fits(made.shape):
+        steps.append(_resized(*framing.size))
         made = remake(made, steps[-1:])
     return Composed(made, tuple(steps))
 
@@ -146,6 +155,10 @@ def remake(
 def square(mask: np.ndarray, size_px: int, class_weights: np.ndarray | None = None) -> np.ndarray:
     """A mask ``(H, W)`` uint8 as ``(size_px, size_px)``: the square that keeps most classes, resized by majority."""
     return resize(crop(Segmentation(mask), **frame(mask, class_weights)), size_px=size_px).labels
+
+
+def _resized(width: int, height: int) -> TransformArguments:
+    return _step("resize", {"size_px": width if width == height else [width, height]})
 
 
 def _step(name: str, parameters: TransformArguments) -> TransformArguments:

@@ -28,7 +28,7 @@ def draw_merge(
     if not parameters.max_objects or not context.others:
         return None
     number = int(rng.integers(len(context.others)))
-    window = frame(context.others[number].labels, context.class_weights)
+    window = window_of(context.others[number], context)
     other = prepared(context.others[number], window, context.fill, segmentation.shape)
     regions = objects_of(other, context.background)
     pasted = []
@@ -47,15 +47,15 @@ def merge(
     others: Sequence[Segmentation],
     *,
     other: int,
-    window: TransformArguments,
+    window: TransformArguments | None,
     filled: bool,
     objects: Sequence[Sequence[int]],
 ) -> Segmentation:
     """``(H, W)`` with objects of segmentation number ``other`` of ``others`` pasted in.
 
-    It is first cropped to the square ``window`` and resized to the shorter side of ``segmentation``, and its 255 is
-    filled if ``filled``. Each object is the one at (row, column) there, moved by (down, across) pixels, and a new
-    instance. Pixels of 255 stay.
+    It is first cropped to the square ``window`` and resized to the shorter side of ``segmentation``, unless that is
+    None, and its 255 is filled if ``filled``. Each object is the one at (row, column) there, moved by (down, across)
+    pixels, and a new instance. Pixels of 255 stay.
     """
     source = prepared(others[other], window, filled, segmentation.shape)
     out = segmentation.copy()
@@ -65,7 +65,17 @@ def merge(
     return out
 
 
-def prepared(other: Segmentation, window: TransformArguments, filled: bool, shape: tuple[int, int]) -> Segmentation:
-    """The square ``window`` of a segmentation, at the shorter side of ``shape``, its 255 filled if ``filled``."""
-    source = resize(crop(other, **window), size_px=min(shape))
+def window_of(other: Segmentation, context: TransformContext) -> TransformArguments | None:
+    """The square of another mask that objects are taken from; None for all of it, where masks keep their scale."""
+    return None if context.framing.size is None else frame(other.labels, context.class_weights)
+
+
+def prepared(
+    other: Segmentation, window: TransformArguments | None, filled: bool, shape: tuple[int, int]
+) -> Segmentation:
+    """The square ``window`` of a segmentation, at the shorter side of ``shape``, or all of it as it is.
+
+    Its 255 is filled if ``filled``.
+    """
+    source = other if window is None else resize(crop(other, **window), size_px=min(shape))
     return fill_ignored(source) if filled else source

@@ -30,7 +30,7 @@ def place(
     That one is prepared as for :func:`merge`: cropped to ``window``, resized, its 255 filled if ``filled``.
     """
     source = segmentation
-    if other is not None and window is not None:
+    if other is not None:
         source = prepared(others[other], window, filled, segmentation.shape)
     out = segmentation.copy()
     shapes = footprints_at(source, [(int(row), int(column)) for row, column, *_ in objects])

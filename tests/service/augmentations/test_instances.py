@@ -23,7 +23,7 @@ from service.augmentations.transforms.parameters import TRANSFORM_NAMES, Transfo
 from service.augmentations.transforms.resize import resize
 from service.augmentations.transforms.scale import scale
 from service.augmentations.transforms.shift import shift
-from tests.service.augmentations.scenes import masks_of, scene
+from tests.service.augmentations.scenes import masks_of, scene, square_of
 
 GROUND = TransformContext(background=frozenset({0}))
 ALWAYS = Transforms.model_validate(
@@ -63,7 +63,7 @@ def test_masks_without_instances_are_what_they_were(seed: int) -> None:
         np.random.default_rng(seed),
         ALWAYS if seed % 2 else Transforms.default(),
         [Segmentation(other)],
-        size_px=(16, 32, 48)[seed % 3],
+        framing=square_of((16, 32, 48)[seed % 3]),
         context=GROUND,
         fill=seed % 4 < 2,
     )
@@ -85,7 +85,9 @@ def test_an_instance_lies_in_one_class_and_is_made_again(
     mask: np.ndarray, other: np.ndarray, seed: int, size_px: int, fill: bool
 ) -> None:
     real, others = numbered(mask, seed), [numbered(other, seed + 1)]
-    made = compose(real, np.random.default_rng(seed), ALWAYS, others, size_px=size_px, context=GROUND, fill=fill)
+    made = compose(
+        real, np.random.default_rng(seed), ALWAYS, others, framing=square_of(size_px), context=GROUND, fill=fill
+    )
     labels, instances = made.segmentation.labels, made.segmentation.instances
     assert instances is not None
     assert instances.dtype == np.int32
