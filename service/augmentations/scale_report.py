@@ -6,7 +6,7 @@ from service.augmentations.plan_values import ScaleFigures
 from service.augmentations.set_fit import SAME_SCALE, Range, SetFit
 
 _ENLARGED = 1.5
-"""Twins that are so many times larger than what the network draws are visibly less sharp than real images."""
+"""Twins that are so many times larger than what the model draws are visibly less sharp than real images."""
 _FOREIGN = 1.5
 """A scale this many times off the training's is one that the model has not learnt."""
 _EXAMPLE_PX = 40
@@ -39,12 +39,11 @@ def scale_notes(fit: SetFit) -> list[str]:
             f"The model draws {_said(drawn)} px for each of a real item, and was trained with {_said(trained)}: things "
             f"may look wrong at that scale. {_remedy(fit)}"
         )
-    enlarged = max(fit.scale) / max(min(drawn), 1e-9)
-    if enlarged > _ENLARGED:
+    if fit.enlarged > _ENLARGED:
         notes.append(
-            f"The model draws {_said(drawn)} px for each of a real item, and its twins have {twins}: they are enlarged "
-            f"up to {enlarged:.1f} times, and less sharp than real images. A model trained with --fit tiles draws them "
-            "at their own scale."
+            f"Twins have up to {fit.enlarged:.1f} times the sides of the model's largest square, which is "
+            "stretched to them: they are less sharp than real images. A model trained with --fit tiles draws them at "
+            "their own scale."
         )
     return notes
 

@@ -45,6 +45,7 @@ class SetFit(_Frozen):
     drawn_size: Size
     scale: Range = Field(description="pixels of a twin for one of its real item, the least and the most")
     drawn_scale: Range = Field(description="pixels of the network for one of the real item")
+    enlarged: float = Field(description="times by which the model's largest square is stretched to a twin, at most")
     trained_scale: Range | None = Field(description="pixels of the network for one of a training image, from the card")
 
     def job_members(self, *, mask: bool) -> dict[str, Any]:
@@ -123,6 +124,7 @@ def decide_fit(
         tile_px=tile_px,
         drawn_size=size if size is not None else size_of(*Counter(parts).most_common(1)[0][0]),
         scale=_range([wide / part[0], tall / part[1]] for part, (wide, tall) in zip(parts, twins, strict=True)),
+        enlarged=1.0 if canvas is not None else round(max(max(map(max, twins)) / max(card.sizes_px), 1.0), 4),
         drawn_scale=_drawn(card, canvas, parts, twins),
         trained_scale=trained.scale,
     )

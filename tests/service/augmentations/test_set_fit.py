@@ -67,11 +67,7 @@ def test_a_canvas_has_windows_of_the_training_tiles() -> None:
     assert (fit.canvas.window_px, fit.canvas.overlap_px) == (32, 16)
     assert fit.drawn_scale == fit.trained_scale == (0.5, 0.5)
     assert fit.job_members(mask=False)["size"] == "100x60"
-    assert scale_notes(fit) == [
-        "The model draws 0.50 px for each of a real item, and its twins have 1.00: they are "
-        "enlarged up to 2.0 times, and less sharp than real images. A model trained with --fit "
-        "tiles draws them at their own scale."
-    ]
+    assert scale_notes(fit) == []
 
 
 def test_tiles_of_another_scale_are_cut_and_given_back_at_their_own() -> None:
@@ -79,6 +75,8 @@ def test_tiles_of_another_scale_are_cut_and_given_back_at_their_own() -> None:
     assert (fit.fit, fit.tile_px, fit.size) == ("crop", 64, None)
     assert fit.drawn_scale == (0.25, 0.32)
     assert fit.job_members(mask=False) == {"fit": "stretch", "size": 64}
+    (note,) = scale_notes(fit)
+    assert note.startswith("Twins have up to 2.0 times the sides of the model's largest square")
 
 
 def test_a_size_of_the_model_changes_the_scale_and_is_warned_of_with_both_figures() -> None:
