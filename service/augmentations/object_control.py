@@ -15,7 +15,7 @@ from service.augmentations.object_rules import Missed, ObjectRule
 from service.augmentations.transforms.base import IGNORE, Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.compose import Composed, remake
 from service.augmentations.transforms.merge import prepared, window_of
-from service.augmentations.transforms.regions import Footprint, border_label, footprint, objects_of
+from service.augmentations.transforms.regions import Footprint, border_label, footprints, objects_of
 from service.augmentations.transforms.shapes import any_place, nearest_place, scaled, side_of
 
 _ATTEMPTS = 8
@@ -40,7 +40,7 @@ class _Control:
     def objects(self, index: int) -> list[Footprint]:
         """The objects of a class."""
         regions = objects_of(self.made, self.context.background)
-        return [footprint(regions, int(number)) for number in np.flatnonzero(regions.values == index)]
+        return footprints(regions, np.flatnonzero(regions.values == index))
 
     def step(self, name: str, arguments: TransformArguments) -> None:
         self.steps.append({"transform": name, **arguments})
@@ -166,7 +166,7 @@ def _sources(control: _Control, index: int) -> list[tuple[_Source, list[Footprin
         regions = objects_of(source, context.background)
         if (chosen := np.flatnonzero(regions.values == index)).size:
             arguments = {"other": number, "window": window, "filled": context.fill}
-            found.append((_Source(source, arguments), [footprint(regions, int(one)) for one in chosen]))
+            found.append((_Source(source, arguments), footprints(regions, chosen)))
     return found
 
 

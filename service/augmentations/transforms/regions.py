@@ -40,10 +40,23 @@ def footprint(regions: Regions, number: int) -> Footprint:
     return Footprint(rows, columns, int(regions.values[number]))
 
 
+def footprints(regions: Regions, numbers: Iterable[int]) -> list[Footprint]:
+    """Several regions (0, 1, ...), found in one pass."""
+    owners = regions.map.reshape(-1)
+    places = np.flatnonzero(owners)
+    places = places[np.argsort(owners[places], kind="stable")]
+    begins = np.searchsorted(owners[places], np.arange(1, len(regions) + 2))
+    found = []
+    for number in numbers:
+        rows, columns = np.divmod(places[begins[number] : begins[number + 1]], regions.map.shape[1])
+        found.append(Footprint(rows, columns, int(regions.values[number])))
+    return found
+
+
 def footprints_at(segmentation: Segmentation, places: Iterable[tuple[int, int]]) -> list[Footprint]:
     """The instances or connected regions that the pixels (row, column) are in, whatever their labels."""
     regions = objects(segmentation.labels, segmentation.instances, set())
-    return [footprint(regions, int(regions.map[row, column]) - 1) for row, column in places]
+    return footprints(regions, [int(regions.map[row, column]) - 1 for row, column in places])
 
 
 def choose_regions(
