@@ -49,6 +49,13 @@ class Settings(HttpLimits, BaseSettings):
         validate_default=True,
         description="Folder of the embedded stack's data: store, broker, caches, secrets.",
     )
+    prepared_max_gb: int = Field(
+        100,
+        ge=0,
+        le=10**6,
+        description="Copies of datasets that training keeps in prepared/ of data_dir, in 10^9 bytes, 0-1000000. Beyond "
+        "that, those not used lately are deleted.",
+    )
     store_url: StoreUrl = Field(
         default_factory=lambda values: (values["data_dir"] / "store").as_uri() if "data_dir" in values else "",
         description="Object store: file:///absolute/folder or s3://bucket/prefix. Default: store/ in data_dir.",

@@ -54,8 +54,8 @@ def resize_instances(instances: np.ndarray, mask: np.ndarray, resized: np.ndarra
     first, at = np.unique(place[order], return_index=True)
     found = np.full(height * width, -1, dtype=np.int32)
     found[first] = value[order][at] >> 8
-    # where a border lies in the middle of a pixel, Pillow may count that to either side
     for spot in np.flatnonzero(found < 0).tolist():
+        # where a border lies in the middle of a pixel, Pillow may count that to either side
         row, column = divmod(spot, width)
         near = keys[_near(row, len(keys), height), _near(column, keys.shape[1], width)]
         of_class = near[(near & 255) == resized[row, column]] >> 8

@@ -40,6 +40,10 @@ def is_turned(image: Image.Image) -> bool:
         return False  # damaged EXIF data raise whatever their parser stumbles over
 
 
+MAX_INSTANCES = 0xFFFF
+"""Objects of one image, at most: their numbers are kept in 16 bits."""
+
+
 def instances_of_file(data: bytes) -> np.ndarray:
     """The numbers ``(H, W)`` int32 in a PNG of an instance map that Twinset wrote."""
     with open_image_file(data) as file:

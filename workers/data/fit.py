@@ -41,6 +41,12 @@ class Fit(BaseModel):
             raise ValueError(f"the shares of --seen are 0 to 1 and add up to at most 1, not {self.seen}; lower them")
         return self
 
+    def as_options(self) -> str:
+        """The options of a command that choose it."""
+        tile = [] if self.tile_px is None else [f"--tile-px {self.tile_px}"]
+        seen = [f"--seen {name}={share:g}" for name, share in self.seen.items()]
+        return " ".join([f"--fit {self.kind}", *tile, *seen])
+
     def scale(self, size_px: int) -> float | None:
         """Pixels of the network for each of the image, where all images have one scale; None for the other fits."""
         return None if self.tile_px is None else size_px / self.tile_px

@@ -2,17 +2,17 @@
 
 A folder or archive is imported as a server does it, item by item with a report, into ``prepared/`` of the data folder
 (``TWINSET_DATA_DIR``). The copy is named by the files' paths, sizes and times, so that the next training starts at
-once, and an edited dataset is read anew. Copies may be deleted at any time.
+once, and an edited dataset is read anew. Old copies go by themselves (:mod:`workers.data.prepared_copies`).
 """
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import gc
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -46,6 +46,7 @@ from service.store.folder import FolderStore
 from service.store.immutable import put_once
 from service.store.opening import open_store
 from workers.data.listings import DatasetInvalid, split_listings
+from workers.data.prepared_copies import WRITTEN, delete_old, preparing, use
 
 _FORMAT = 1
 """Of a prepared copy; another one is made anew."""
@@ -106,15 +107,18 @@ def prepare(
             return _stored(str(source), settings)
         cache = settings.data_dir / "prepared"
         copy = cache / f"{plain_name(path)[:40]}-{_fingerprint(path, images_only, levels)}"
-        if not (copy / "prepared.json").is_file():
-            cache.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        while not use(copy):
             # the processes of a training on several GPUs start together: one prepares, the others wait for it
-            with (cache / f"{copy.name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not (copy / "prepared.json").is_file():
+            with preparing(copy):
+                if not (copy / WRITTEN).is_file():
                     _import(path, copy, images_only, levels)
                     _free_memory()
-        about = _About.model_validate_json((copy / "prepared.json").read_bytes())
+            if not use(copy):
+                continue
+            for old in delete_old(cache, settings.prepared_max_gb * 10**9):
+                tqdm.write(f"deleted {old}, a copy of a dataset that was not used lately", file=sys.stderr)
+        about = _About.model_validate_json((copy / WRITTEN).read_bytes())
         return PreparedDataset(OpenDataset(about.run, copy), about.report, about.listings, copy / "decoded")
 
 
@@ -170,7 +174,7 @@ def _import(path: Path, copy: Path, images_only: bool, levels: Levels) -> None:
         about = describe(opened, findings, shards, name=plain_name(path), version=1)
         put_once(store, layout.about(run), about.model_dump_json().encode())
         known = _About(run=run, source=str(path.absolute()), listings=listings, report=report)
-        (fresh / "prepared.json").write_text(known.model_dump_json(), encoding="utf-8")
+        (fresh / WRITTEN).write_text(known.model_dump_json(), encoding="utf-8")
         shutil.rmtree(copy, ignore_errors=True)
         fresh.rename(copy)
 

@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from workers.data.fit import Fit
+
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
@@ -99,11 +101,17 @@ def checkpoint_settings(folder: Path, about: dict[str, Any], kind: type[Settings
         ) from None
 
 
-def check_same_data(folder: Path, about: dict[str, Any], name: str) -> None:
-    """Raises :class:`CheckpointInvalid` if a checkpoint's run was trained on other data.
+def check_same_data(folder: Path, about: dict[str, Any], name: str, fit: Fit) -> None:
+    """Raises :class:`CheckpointInvalid` if a checkpoint's run was trained on other data, or on data fitted otherwise.
 
-    Its card would name one dataset for a model of two.
+    Its card would name one dataset, or one scale, for a model of two.
     """
     then = about.get("dataset", name)
     if then != name:
         raise CheckpointInvalid(f"{folder} holds a run on {then!r}, and the data is now {name!r}; choose another --out")
+    fitted = Fit.model_validate(about.get("settings", {}).get("fit", {}))
+    if fitted != fit:
+        raise CheckpointInvalid(
+            f"{folder} holds a run with {fitted.as_options()}, and it is now {fit.as_options()}; give the former, or "
+            "choose another --out"
+        )

@@ -175,7 +175,7 @@ class CoSimGenTrainer(Trainer):
         then = checkpoint_settings(self.out, about, CoSimGenTraining)
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
-        check_same_data(self.out, about, self.data.name)
+        check_same_data(self.out, about, self.data.name, self.settings.fit)
         for module, prefix in ((self.network, "network."), (self.discriminator, "discriminator.")):
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         self.ema.shadow = [tensors[f"ema.{name}"] for name, _ in self.network.named_parameters()]

@@ -115,7 +115,7 @@ class NetworkTrainer(Trainer, Generic[Network]):
             then = about.get("identity", {}).get(name)
             if then != now:
                 raise ValueError(f"{self.out} holds a run of another {name} ({then}, now {now}); choose another --out")
-        check_same_data(self.out, about, self.dataset_name)
+        check_same_data(self.out, about, self.dataset_name, self.settings.fit)
         with torch.no_grad():
             for name, parameter in zip(self.trained_names, self.trained, strict=True):
                 parameter.copy_(tensors[f"network.{name}"])

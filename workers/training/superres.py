@@ -183,7 +183,7 @@ class SuperresTrainer(Trainer):
         then = checkpoint_settings(self.out, about, SuperresTraining)
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
-        check_same_data(self.out, about, self.data.name)
+        check_same_data(self.out, about, self.data.name, self.settings.fit)
         self.network.load_state_dict(
             {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         )

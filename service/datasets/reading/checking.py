@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
-from service.datasets.items import DatasetItem
+from service.datasets.items import MAX_INSTANCES, DatasetItem
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry
 from service.datasets.reading.faults import described, is_of_the_machine
 from service.datasets.reading.image_files import open_image
@@ -93,6 +93,7 @@ def _items(
             del image
             annotation, turning = upright_annotation(entry, size, stated)
             _compare(annotation, turned_size(size, stated), source.classes)
+            _check_objects(annotation.instances)
             digest = hashlib.sha256(data).digest()[:16]
             if (first := first_with.setdefault(digest, file)) != file:
                 raise EntryFault("duplicate", f"it is the same image as {first}")
@@ -164,6 +165,15 @@ def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList) 
         raise EntryFault(
             "unknown_labels", f"its mask holds {unknown[:5]}; the classes are 0 to {len(classes) - 1}, and 255"
         )
+
+
+def _check_objects(instances: np.ndarray | None) -> None:
+    if instances is not None and instances.size and instances.max() > MAX_INSTANCES:
+        count = np.count_nonzero(np.unique(instances))
+        if count > MAX_INSTANCES:
+            raise EntryFault(
+                "bad_annotation", f"it has {count} objects; an image has at most {MAX_INSTANCES}, so cut it into tiles"
+            )
 
 
 def _empty(labels: np.ndarray, classes: ClassList) -> str | None:

@@ -47,6 +47,7 @@ def test_defaults_come_from_the_card_and_a_bare_name_means_the_newest_version(cl
         "prompt": None,
         "classes": ["water"],
         "mask": None,
+        "instances": None,
         "mask_encoding": None,
         "count": 8,
         "steps": 50,
@@ -75,7 +76,7 @@ def test_what_is_asked_for_is_what_is_made(client: TestClient) -> None:
         "layout": "shards",
     }
     job = client.post("/generate", json={**asked, "name": " lakes "}).json()
-    left_out = ("classes", "mask", "mask_encoding", "guidance_target", "fit", "canvas")
+    left_out = ("classes", "mask", "instances", "mask_encoding", "guidance_target", "fit", "canvas")
     assert job["parameters"] == {**asked, **dict.fromkeys(left_out)}
     assert job["name"] == "lakes"
     again = client.post("/generate", json={k: v for k, v in job["parameters"].items() if v is not None})

@@ -13,6 +13,8 @@ from PIL import Image
 
 from service.cli.http_client import ApiClient
 from service.cli.root import run
+from service.jobs.repository import JobRepository
+from service.kit.png import encode_grey_16
 from service.store import keys
 from tests.service.cli.conftest import LiveApi
 from tests.service.masks.support import painted, pillow_file, stripes
@@ -141,3 +143,23 @@ def test_classes_and_masks_cannot_be_combined(tmp_path: Path, capsys: pytest.Cap
     assert "--classes cannot be combined" in capsys.readouterr().err
     assert run([*common, "--mask", str(mask), "--mask-encoding", "rgb"]) == 2
     assert "colours" in capsys.readouterr().err
+
+
+def test_instance_maps_go_with_masks_in_their_order(
+    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = [write_mask(tmp_path / f"{number}.png", number) for number in (1, 2)]
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for number in range(2):
+        (maps / f"{number}.png").write_bytes(encode_grey_16(np.full((64, 64), 300 + number)))
+    options = [argument for mask in masks for argument in ("--mask", mask)]
+    assert generate(live_api, tmp_path / "a", *options, "--instances", maps / "1.png") == 2
+    assert "--instances names 1 files and --mask 2; give one for each mask" in capsys.readouterr().err
+    assert generate(live_api, tmp_path / "b", *options, "--instances", maps) == 0
+    spec = JobRepository(live_api.store).read_spec(live_api.worker.sent[0][0])
+    stored = [live_api.store.get(spec.instances_key(number)) for number in range(2)]
+    assert [int(np.asarray(Image.open(io.BytesIO(data)))[0, 0]) for data in stored] == [300, 301]
+    (maps / "0.png").write_bytes(encode_grey_16(np.ones((32, 64))))
+    assert generate(live_api, tmp_path / "c", *options, "--instances", maps) == 1
+    assert f"{maps / '0.png'}: instances[0] is 64 x 32 px" in " ".join(capsys.readouterr().err.split())

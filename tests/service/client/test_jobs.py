@@ -288,6 +288,23 @@ def test_a_list_of_masks_keeps_its_order_and_sends_equal_ones_once(client: Any, 
     assert uploads[0] == uploads[2] == uploads[4] != uploads[1] == uploads[5]
 
 
+def test_instance_maps_are_sent_with_their_masks(client: Any, live_api: LiveApi) -> None:
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[:, 20:60] = 1
+    numbers = np.where(mask > 0, np.arange(64)[:, None] + 1000, 0)
+    job = client.generate(model="tissue", mask=[mask, mask], instances=[numbers, None])
+    spec = JobRepository(live_api.store).read_spec(job.id)
+    assert spec.instances is not None
+    assert spec.instances[1] is None
+    with Image.open(io.BytesIO(live_api.store.get(spec.instances_key(0)))) as stored:
+        assert np.array_equal(np.asarray(stored), numbers)
+    with pytest.raises(ApiProblem, match=r"instances 0: instances\[0\] is 32 x 64 px, and mask\[0\] is 64 x 64"):
+        client.generate(model="tissue", mask=[mask], instances=[numbers[:, :32]])
+    for wrong in (numbers / 2, numbers - 1, numbers + 65_000):
+        with pytest.raises(InvalidRequest, match=r"instances 0 is an array \(64, 64\) of"):
+            client.generate(model="tissue", mask=[mask], instances=[wrong])
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

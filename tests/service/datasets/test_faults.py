@@ -148,3 +148,27 @@ def test_the_file_in_hand_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("service.datasets.reading.mask_decoder.read_mask_samples", broken)
     with pytest.raises(InvalidDataset, match=r"masks/a.png cannot be read \(IndexError: out of range\)"):
         open_dataset(folder)
+
+
+def test_an_image_of_more_objects_than_sixteen_bits_can_number_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "many.png").write_bytes(png(np.zeros((300, 300, 3), dtype=np.uint8)))
+    (tmp_path / "sparse.png").write_bytes(png(np.full((300, 300, 3), 9, dtype=np.uint8)))
+    numbers = np.arange(300 * 300, dtype=np.int32).reshape(300, 300)
+
+    class Source:
+        format = "coco"
+        root = tmp_path
+        classes = TWO
+
+        def entries(self, findings: Findings) -> Iterator[Entry]:
+            for name, shown in (("many", numbers), ("sparse", numbers // 2 * 2)):
+                yield Entry(
+                    name=name,
+                    image=tmp_path / f"{name}.png",
+                    annotate=lambda width, height, shown=shown: Annotation(np.ones((300, 300), np.uint8), shown),
+                )
+
+    findings = Findings()
+    assert [item.name for item in read_items(Source(), findings)] == ["sparse"]
+    [group] = findings.report("coco").faults
+    assert group.first[0].detail == "it has 89999 objects; an image has at most 65535, so cut it into tiles"

@@ -192,7 +192,7 @@ def test_the_parameters_of_a_spec_are_what_a_request_could_send_and_nothing_else
     parameters = spec(classes=None, mask=(mask,), mask_encoding="index", idempotency_key="k").parameters
     told = json.loads(parameters.model_dump_json())
     assert list(told) == [
-        *("model", "prompt", "classes", "mask", "mask_encoding", "count", "seed"),
+        *("model", "prompt", "classes", "mask", "instances", "mask_encoding", "count", "seed"),
         *("steps", "guidance_scale", "guidance_target", "eta", "size", "fit", "canvas", "priority", "layout"),
     ]
     assert told["mask"] == [{"upload": "a" * 64}], "the hash of the drawn mask is for workers alone"

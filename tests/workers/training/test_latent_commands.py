@@ -163,7 +163,9 @@ def test_mistakes_are_reported_in_one_line(stable_diffusion: Path, scenes: Path,
         assert isinstance(result.exception, SystemExit)
 
 
-def test_a_run_of_another_command_or_on_other_data_is_not_resumed(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_command_or_on_other_data_or_of_another_fit_is_not_resumed(
+    scenes: Path, tmp_path: Path
+) -> None:
     first = ("--data", scenes, "--size", 32, "--out", tmp_path / "run")
     assert invoke(autoencoder, *first).exit_code == 0
     other = shutil.copytree(scenes, tmp_path / "other")
@@ -173,6 +175,9 @@ def test_a_run_of_another_command_or_on_other_data_is_not_resumed(scenes: Path, 
     result = invoke(autoencoder, "--data", other, *first[2:])
     assert result.exit_code == 1
     assert "holds a run on 'scenes', and the data is now 'others'" in result.output
+    result = invoke(autoencoder, *first, "--fit", "stretch")
+    assert result.exit_code == 1
+    assert "holds a run with --fit crop, and it is now --fit stretch; give the former, or choose" in result.output
     save_checkpoint(tmp_path / "foreign", 1, {"network.w": torch.ones(1)}, {"settings": {"adversarial_weight": 0.1}})
     result = invoke(autoencoder, "--data", scenes, "--size", 32, "--out", tmp_path / "foreign")
     assert result.exit_code == 1

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from model_store.cosimgen.superres import ESPCN, ESPCNConfig, small_espcn
+from workers.data.fit import Fit
 from workers.data.training_set import TrainingSet
 from workers.training.checkpoints import save_checkpoint
 from workers.training.loop import iteration_generator
@@ -69,10 +70,13 @@ def test_a_run_that_resumes_has_the_same_losses_as_one_undisturbed(shapes: Train
         assert torch.equal(mine, theirs)
 
 
-def test_a_run_of_another_network_is_not_resumed(shapes: TrainingSet, tmp_path: Path) -> None:
+def test_a_run_of_another_network_or_fit_is_not_resumed(shapes: TrainingSet, tmp_path: Path) -> None:
     _trainer(shapes, tmp_path).save(1)
     with pytest.raises(ValueError, match="choose another --out"):
         _trainer(shapes, tmp_path, network=ESPCNConfig())
+    tiles = Fit(kind="tiles", tile_px=64, seen={"Disc": 0.5})
+    with pytest.raises(ValueError, match=r"it is now --fit tiles --tile-px 64 --seen Disc=0.5; give the former"):
+        _trainer(shapes, tmp_path, fit=tiles)
 
 
 def test_what_leaves_the_paper_is_said_and_no_feature_network_is_called_by_anothers_name() -> None:
