@@ -8,6 +8,8 @@
     raking           weights of masks that meet a target and change the real set the least
     choosing         a sequence of masks from weights, balanced at every length
     class_sets       classes that occur together, for models that draw masks themselves
+    object_rules     rules on the objects of each mask; object_admission checks them, object_control meets them, mask by
+                     mask, and object_report says how well
     transforms       transforms of masks that never invent a label
     prompts          prompts from templates
     candidates       the real items that a source of masks can draw from

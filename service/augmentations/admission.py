@@ -5,11 +5,13 @@ All faults are reported at once, each with a JSON pointer, the value, the limit 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from model_store.card import InputName, ModelCard, join_words
-from service.augmentations.matching import ClassMatch, match_classes, pointer
+from service.augmentations.matching import ClassMatch, match_classes
+from service.augmentations.object_admission import check_objects, named_classes
+from service.augmentations.object_rules import ObjectRule
 from service.augmentations.plan_values import BalanceBy
 from service.augmentations.prompts import Template, read_template
 from service.augmentations.request import (
@@ -19,32 +21,38 @@ from service.augmentations.request import (
     AugmentationRequest,
     MaskSource,
 )
+from service.augmentations.set_fit import SetFit, Sides, decide_fit
 from service.augmentations.transforms.parameters import Transforms
 from service.datasets.classes import ClassList
 from service.jobs.parameters import SamplingParameters
 from service.jobs.request import NAME_MAX_CHARS
+from service.jobs.sizes import sides_of
 from service.jobs.validate_inputs import accepted
-from service.jobs.validate_sampling import check_sampling
+from service.jobs.validate_sampling import check_steering
 from service.kit.seeds import new_job_seed
 from service.kit.validation import (
     UNPRINTABLE,
     Faults,
-    closest_match,
     join_list,
     truncated_repr,
     unprintable,
 )
+from service.settings import Settings
 
 _RULES_ON_DRAWN_MASKS = ("min_confident_share", "min_mean_confidence", "min_class_agreement")
 
 
 @dataclass(frozen=True, eq=False)
 class AugmentationParameters:
-    """Parameters of a set, defaults filled in. ``balance`` is by the model's class indices; ``weights`` add up to 1."""
+    """Parameters of a set, defaults filled in. ``weights`` add up to 1.
+
+    ``balance`` and ``objects`` are by the model's class indices.
+    """
 
     count: int
     balance: str | Mapping[int, float] | None
     balance_by: BalanceBy
+    objects: Mapping[int, ObjectRule]
     match: ClassMatch
     weights: Mapping[MaskSource, float]
     max_uses: float
@@ -54,6 +62,7 @@ class AugmentationParameters:
     budget: float
     seed: int
     sampling: SamplingParameters
+    fit: SetFit
     name: str | None
 
 
@@ -62,25 +71,28 @@ def admit(
     card: ModelCard,
     classes: ClassList,
     *,
-    real_items: int,
-    max_steps: int,
-    max_prompt_chars: int,
+    sizes: Sequence[Sides],
+    settings: Settings,
+    fit: SetFit | None = None,
     new_seed: Callable[[], int] = new_job_seed,
     faults: Faults | None = None,
 ) -> AugmentationParameters:
-    """The parameters of the requested set, for a dataset of ``real_items`` items with ``classes``.
+    """The parameters of the requested set, for items of these ``sizes`` (width, height) with ``classes``.
 
-    ``max_steps`` and ``max_prompt_chars`` are the service's own limits; ``faults`` are those found in the request
-    before. Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are the only faults.
+    ``settings`` have the service's own limits; ``faults`` are those found in the request before; ``fit`` is one
+    that was decided before. Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are the only
+    faults.
     """
     faults = Faults() if faults is None else faults
     match = match_classes(classes, card, request.class_map, faults)
-    count = _count(request, real_items, faults)
+    count = _count(request, len(sizes), faults)
     balance = _balance(request, card, faults)
-    templates = _templates(request, card, max_prompt_chars, faults)
+    templates = _templates(request, card, settings.max_prompt_chars, faults)
     weights = _weights(request, card, bool(templates), faults)
     _check_acceptance(request, card, weights, faults)
-    sampling = check_sampling(request, card, max_steps, faults)
+    steering = check_steering(request, card, settings.max_steps, faults)
+    fit = fit or decide_fit(request, card, sizes, settings, faults)
+    objects = check_objects(request, card, match, weights, None if fit.size is None else sides_of(fit.size), faults)
     name = _name(request, faults)
     faults.raise_if_any()
     assert match is not None
@@ -89,6 +101,7 @@ def admit(
         count=count,
         balance=balance,
         balance_by=request.balance_by,
+        objects=objects,
         match=match,
         weights=weights,
         max_uses=request.masks.max_uses,
@@ -97,7 +110,8 @@ def admit(
         acceptance=request.acceptance,
         budget=request.budget,
         seed=request.seed if request.seed is not None else new_seed(),
-        sampling=sampling,
+        sampling=SamplingParameters(**steering, size=fit.size),
+        fit=fit,
         name=name,
     )
 
@@ -136,20 +150,7 @@ def _balance(request: AugmentationRequest, card: ModelCard, faults: Faults) -> s
             {},
             f"it names no class; name some of {join_list([entry.name for entry in card.classes])}, or leave it out",
         )
-    shares: dict[int, float] = {}
-    for word, share in request.balance.items():
-        entry = card.find_class(word)
-        where = pointer("balance", word)
-        if entry is None:
-            near = closest_match(word, [one.name for one in card.classes])
-            meant = f"did you mean {truncated_repr(near)}? " if near else ""
-            known = join_list([one.name for one in card.classes])
-            detail = f"balance names {truncated_repr(word)}, which is not a class of {card.id}; {meant}It has {known}"
-            faults.add_plain(where, detail)
-        elif entry.index in shares:
-            faults.add_plain(where, f"balance names {entry.name} twice, also as {truncated_repr(word)}; name it once")
-        else:
-            shares[entry.index] = share
+    shares = {entry.index: share for _, entry, _, share in named_classes("balance", request.balance, card, faults)}
     if request.balance_by == "pixels" and sum(shares.values()) > 1 + 1e-6:
         faults.add_plain(
             "/balance", f"its shares add up to {sum(shares.values()):g}; shares of pixels add up to 1 at most"

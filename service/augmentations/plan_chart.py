@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from model_store.card import ClassEntry
+from model_store.masks.resize import majority_resize
 from service.augmentations.entries import PlanEntry
 from service.augmentations.plan import Plan
 from service.augmentations.plan_values import ClassShares, PlanShares
@@ -40,12 +41,18 @@ class Example:
     how: str
 
 
-def examples(plan: Plan, count: int = MAX_EXAMPLES) -> list[Example]:
-    """The first ``count`` transformed masks of a plan; if it has none, those of other sources."""
-    first = list(plan.next(SetCounts.empty(len(plan.card.classes)), 2 * count)) if False in plan.candidates else []
+def first_entries(plan: Plan) -> list[PlanEntry]:
+    """The first entries of a plan, from which its examples are taken; none if the model draws all masks."""
+    if False not in plan.candidates:
+        return []
+    return list(plan.next(SetCounts.empty(len(plan.card.classes)), 2 * MAX_EXAMPLES))
+
+
+def examples(plan: Plan, first: Sequence[PlanEntry]) -> list[Example]:
+    """Transformed masks of the ``first`` entries of a plan; if it has none, those of other sources."""
     made = [entry for entry in first if entry.labels is not None]
     shown = [entry for entry in made if entry.wanted.source == "transformed"] or made
-    return [_example(plan, entry) for entry in shown[:count]]
+    return [_example(plan, entry) for entry in shown[:MAX_EXAMPLES]]
 
 
 def draw_plan(
@@ -79,7 +86,8 @@ def draw_plan(
         row, column = divmod(number, _EXAMPLES_PER_ROW)
         left, top = _MARGIN + column * (_PAIR + 3 * _GAP), tiles_top + 28 + row * (_TILE + _CAPTION)
         for place, labels in enumerate((example.real, example.made)):
-            tile = paint_mask(Image.fromarray(labels), classes).resize((_TILE, _TILE), Image.Resampling.NEAREST)
+            painted = paint_mask(Image.fromarray(labels), classes)
+            tile = ImageOps.contain(painted, (_TILE, _TILE), Image.Resampling.NEAREST)
             image.paste(tile, (left + place * (_TILE + _GAP), top))
         for row, line in enumerate(_wrapped(example.how, small, _PAIR)[:2]):
             draw.text((left, top + _TILE + 3 + 14 * row), line, fill=_INK, font=small)
@@ -90,7 +98,8 @@ def draw_plan(
 
 def _example(plan: Plan, entry: PlanEntry) -> Example:
     assert entry.labels is not None
-    real = square(plan.pool.mask(entry.wanted.item), len(entry.labels))
+    labels, (height, width) = plan.pool.segmentation(entry.wanted.item).labels, entry.labels.shape
+    real = square(labels, height) if height == width else majority_resize(labels, (width, height))
     return Example(real, entry.labels, _how(entry))
 
 
@@ -112,6 +121,8 @@ _NUMBERS: dict[str, Callable[[TransformArguments], str]] = {
     "drop": lambda step: f" {len(step['at'])}",
     "clone": lambda step: f" {len(step['clones'])}",
     "merge": lambda step: f" {len(step['objects'])}",
+    "place": lambda step: f" {len(step['objects'])}",
+    "resize_objects": lambda step: f" {len(step['objects'])}",
 }
 """What to print of a transform's arguments behind its name."""
 

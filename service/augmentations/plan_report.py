@@ -8,6 +8,7 @@ from model_store.card import join_words
 from service.augmentations.balance import Feasibility, percent
 from service.augmentations.plan import Plan
 from service.augmentations.plan_values import ClassShares, PlanShares
+from service.augmentations.scale_report import scale_figures, scale_notes
 from service.augmentations.set_counts import SetCounts
 
 _FEW_MASKS_SHARE = 0.25
@@ -63,7 +64,8 @@ def _figures(plan: Plan, planned: np.ndarray, feasible: np.ndarray) -> PlanShare
             )
             for entry in shown
         ),
-        notes=tuple(_notes(plan, planned, items, masks)),
+        scale=scale_figures(plan.parameters.fit),
+        notes=(*scale_notes(plan.parameters.fit), *_notes(plan, planned, items, masks)),
     )
 
 

@@ -26,6 +26,38 @@ class ClassShares(BaseModel):
     )
 
 
+class ObjectFigures(BaseModel):
+    """How many of a plan's first masks meet the rule on the objects of one class."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    name: str
+    rule: str = Field(description="the rule in words")
+    masks: int = Field(description="number of masks that were made to see")
+    met: int = Field(description="number of them that meet the rule")
+    missed: dict[str, int] = Field(
+        description="number of the others by reason: no_room for another object, no_object to clone, or nothing_else "
+        "to fill the place of removed ones with"
+    )
+
+
+class ScaleFigures(BaseModel):
+    """The size of a plan's twins, and their scale: the least and the greatest over its items and both sides."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fit: Literal["stretch", "crop", "canvas"]
+    size: int | str | None = Field(description="of all twins; null: each is as large as what it shows of its real item")
+    tile_px: int | None = Field(description="side of the squares that are cut out of items; null for the largest")
+    window_px: int | None = Field(description="side of a canvas's windows")
+    twin_px_per_real_px: tuple[float, float] = Field(description="1: objects are as large as real ones")
+    network_px_per_real_px: tuple[float, float] = Field(description="the scale at which the network draws")
+    trained_px_per_image_px: tuple[float, float] | None = Field(
+        description="the scale at which it was trained; null if its card does not say"
+    )
+
+
 class PlanShares(BaseModel):
     """Figures of a plan, before anything is made."""
 
@@ -39,4 +71,8 @@ class PlanShares(BaseModel):
     sources: dict[str, float] = Field(description="share of each source of masks")
     masks: float = Field(description="effective number of masks: how many of equal weight these weights correspond to")
     classes: tuple[ClassShares, ...] = Field(description="the classes that occur or have a target")
+    scale: ScaleFigures | None = Field(None, description="size and scale of the twins")
+    objects: tuple[ObjectFigures, ...] = Field(
+        (), description="the rules on objects, and how the first masks meet them"
+    )
     notes: tuple[str, ...] = Field(description="what cannot be met, and what else to know, in sentences")

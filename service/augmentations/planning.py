@@ -27,6 +27,8 @@ from service.store.base import ObjectStore
 from service.store.run_keys import run_prefix
 
 _CHILD = "service.augmentations.planning_child"
+LIMITS = ("max_steps", "max_prompt_chars", "max_canvas_px", "max_mask_px")
+"""The settings that a plan depends on."""
 _MAX_SECONDS = 120
 _RETRY_AFTER_S = 5
 
@@ -120,8 +122,7 @@ def plan_in_child(
         "about": dataset.about.model_dump(mode="json"),
         "card": card.model_dump(mode="json"),
         "faults": faults.found,
-        "max_steps": settings.max_steps,
-        "max_prompt_chars": settings.max_prompt_chars,
+        "settings": {name: getattr(settings, name) for name in LIMITS},
     }
     limits = SandboxLimits(settings.import_memory_bytes, cpu_s=_MAX_SECONDS, timeout_s=_MAX_SECONDS)
     gate = plan_gate(dataset.store, dataset.run)

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from model_store.card import parse_card
 from service.augmentations.joining import join_note
-from service.augmentations.plan_chart import draw_plan, examples
+from service.augmentations.object_report import object_figures, object_notes
+from service.augmentations.plan_chart import draw_plan, examples, first_entries
 from service.augmentations.plan_report import report
 from service.augmentations.request import AugmentationRequest
 from service.augmentations.stored import plan_augmentation
@@ -33,14 +34,16 @@ def main(channel: Channel) -> None:
         AugmentationRequest.model_validate_json(json.dumps(asked["request"])),
         dataset,
         parse_card(json.dumps(asked["card"]), where="the model's card"),
-        Settings(max_steps=asked["max_steps"], max_prompt_chars=asked["max_prompt_chars"]),
+        Settings(**asked["settings"]),
         faults,
     )
-    shares = report(planned.plan)
+    shares, first = report(planned.plan), first_entries(planned.plan)
+    if figures := object_figures(planned.plan, first):
+        shares = shares.model_copy(update={"objects": figures, "notes": (*shares.notes, *object_notes(figures))})
     if note := join_note(planned.work.dataset, planned.dataset.classes, planned.card, planned.parameters.match):
         shares = shares.model_copy(update={"notes": (*shares.notes, note)})
     title = f"{planned.work.dataset}, extended by {planned.work.model}"
-    picture = draw_plan(shares, examples(planned.plan), planned.card.classes, title=title)
+    picture = draw_plan(shares, examples(planned.plan, first), planned.card.classes, title=title)
     result = {
         "work": planned.work.model_dump(mode="json"),
         "name": planned.parameters.name,

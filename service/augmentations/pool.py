@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from service.augmentations.transforms.base import Segmentation
+
 IGNORE = 255
 FOUND_SHARE = 0.005
 """Smallest share of a mask from which a class counts as found, as in the records of twins; less is noise."""
@@ -28,8 +30,8 @@ class Pool(Protocol):
         """
         ...
 
-    def mask(self, item: int) -> np.ndarray:
-        """The class indices ``(H, W)`` uint8 of item ``item`` in the model's numbering, 255 = ignore. May be slow."""
+    def segmentation(self, item: int) -> Segmentation:
+        """Class indices of item ``item`` in the model's numbering, 255 = ignore, and its instances. May be slow."""
         ...
 
     def caption(self, item: int) -> str | None:
@@ -44,6 +46,7 @@ class ArrayPool:
     masks: Sequence[np.ndarray]
     classes: int
     captions: Sequence[str | None] = field(default=())
+    instances: Sequence[np.ndarray | None] = field(default=())
 
     @cached_property
     def histograms(self) -> np.ndarray:
@@ -53,8 +56,8 @@ class ArrayPool:
             else np.zeros((0, self.classes))
         )
 
-    def mask(self, item: int) -> np.ndarray:
-        return self.masks[item]
+    def segmentation(self, item: int) -> Segmentation:
+        return Segmentation(self.masks[item], self.instances[item] if self.instances else None)
 
     def caption(self, item: int) -> str | None:
         return self.captions[item] if self.captions else None

@@ -9,9 +9,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, f
 from pydantic_core import PydanticCustomError
 
 from model_store.card import GuidanceTarget
+from service.augmentations.object_rules import ObjectRules
 from service.augmentations.plan_values import BalanceBy
 from service.augmentations.transforms.parameters import TRANSFORM_NAMES, Transforms
-from service.jobs.request import NAME_MAX_CHARS
+from service.jobs.request import NAME_MAX_CHARS, SIZE_SCHEMA, CanvasRequest
+from service.jobs.sizes import Fit
 from service.kit.seeds import SEED_MAX
 from service.webhooks.field import callback_member
 
@@ -167,6 +169,11 @@ class AugmentationRequest(BaseModel):
         "that a map of shares does not name get the rest, in proportion to their real shares. images: of the images, "
         "those in which the class covers at least 0.5 %; classes that a map does not name are free.",
     )
+    objects: ObjectRules | None = Field(
+        None,
+        description="Rules on the objects of each mask by class name, beside its balance: how many there are and how "
+        "large. For real and transformed masks. Objects are the dataset's instances, or else connected regions.",
+    )
     class_map: Annotated[dict[str, str | None], BeforeValidator(_few)] = Field(
         default_factory=dict,
         description="The model's class for a class of the dataset, where names and aliases do not match; null gives "
@@ -206,7 +213,21 @@ class AugmentationRequest(BaseModel):
         None, description="What guidance strengthens, where the card lists a choice."
     )
     eta: Share | None = Field(None, description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).")
-    size: Whole | None = Field(None, ge=1, description="Side of image and mask in pixels, one of the card's sizes.")
+    size: Annotated[int | str | None, BeforeValidator(_whole)] = Field(
+        None,
+        union_mode="left_to_right",
+        json_schema_extra={"anyOf": SIZE_SCHEMA},
+        description="Side of image and mask in pixels, one of the card's sizes; or, with fit stretch or canvas, any "
+        "size, also WIDTHxHEIGHT. If absent, twins are as large as the part of the real item that they show, so that "
+        "their objects have the size of real ones.",
+    )
+    fit: Fit | None = Field(
+        None,
+        description="What of an item a twin shows. crop: a square of it. stretch: all of it, drawn as the model's "
+        "square. canvas: all of it, drawn at its own scale by overlapping windows. If absent, as the model was "
+        "trained: canvas or tiles for one that was trained on tiles, stretch for one on stretched images, else crop.",
+    )
+    canvas: CanvasRequest | None = Field(None, description="The windows of canvases; only with fit canvas.")
     name: str | None = Field(
         None,
         json_schema_extra={"maxLength": NAME_MAX_CHARS},

@@ -42,10 +42,13 @@ class WantedLine(_Frozen):
 
     wanted: dict[str, Any]
     upload: str | None
+    instances: str | None = Field(None, description="the upload of its instance map")
     applied: tuple[dict[str, Any], ...]
+    missed: dict[str, str] = Field(default_factory=dict, description="why it misses the rule on a class, by its name")
     shares: tuple[float, ...]
     source_mask: str | None
     item: str = Field(description="the real item's name")
+    scale: tuple[float, ...] | None = Field(None, description="pixels of the twin for one of the item, across and down")
 
 
 class RoundJob(_Frozen):
@@ -71,6 +74,9 @@ class RoundState(_Frozen):
     format: Literal[1, 2] = 2
     counts: dict[str, Any]
     rejected: dict[str, int]
+    objects: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="accepted twins by class with a rule on its objects: met, or why not"
+    )
     accepted: StoredObject | None = Field(None, description="the accepted twins; None in format 1")
     fingerprints: StoredObject | None = Field(None, description="None in format 1, and if near-duplicates are allowed")
 

@@ -13,6 +13,8 @@ from service.augmentations.admission import AugmentationParameters, admit
 from service.augmentations.matching import ClassMatch
 from service.augmentations.plan import Plan, make_plan
 from service.augmentations.request import AugmentationRequest
+from service.augmentations.set_fit import SetFit
+from service.augmentations.transforms.base import IGNORE, Segmentation
 from service.augmentations.work import AugmentationWork
 from service.datasets.splits import DEFAULT_SPLIT, canonical_split
 from service.datasets.stored.dataset import StoredDataset
@@ -49,9 +51,12 @@ class StoredPool:
         """The item's record in the dataset's index."""
         return self._records[item][1]
 
-    def mask(self, item: int) -> np.ndarray:
-        """The class indices ``(H, W)`` uint8 of the item in the model's numbering. Raises what the store raises."""
-        return self._match.labels(self._dataset.labels(*self._records[item]))
+    def segmentation(self, item: int) -> Segmentation:
+        """The item's class indices in the model's numbering, and its instances. Raises what the store raises."""
+        labels = self._match.labels(self._dataset.labels(*self._records[item]))
+        instances = self._dataset.instances(*self._records[item])
+        # a class that is given to those around it has no objects of its own
+        return Segmentation(labels, None if instances is None else np.where(labels == IGNORE, 0, instances))
 
     def caption(self, item: int) -> str | None:
         """The item's caption."""
@@ -76,8 +81,9 @@ def plan_augmentation(
     card: ModelCard,
     settings: Settings,
     faults: Faults | None = None,
+    fit: SetFit | None = None,
 ) -> PlannedAugmentation:
-    """Makes the plan of a request; ``faults`` are those found in it before.
+    """Makes the plan of a request; ``faults`` are those found in it before, ``fit`` is one decided before.
 
     Raises :class:`InvalidRequest` with all faults, or what the store raises.
     """
@@ -86,9 +92,9 @@ def plan_augmentation(
         request,
         card,
         dataset.classes,
-        real_items=len(records),
-        max_steps=settings.max_steps,
-        max_prompt_chars=settings.max_prompt_chars,
+        sizes=[(record.width, record.height) for _, record in records],
+        settings=settings,
+        fit=fit,
         faults=faults,
     )
     pool = StoredPool(dataset, parameters.match, records)
@@ -102,6 +108,7 @@ def plan_augmentation(
         count=parameters.count,
         seed=parameters.seed,
         sampling=parameters.sampling,
+        fit=parameters.fit,
         request={**given, "seed": parameters.seed},
     )
     return PlannedAugmentation(work, card, dataset, parameters, pool, make_plan(parameters, card, pool))
@@ -112,9 +119,10 @@ def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, set
     # an API of a newer version may have checked and stored members that do not change what the others mean
     known = {name: value for name, value in work.request.items() if name in AugmentationRequest.model_fields}
     request = AugmentationRequest.model_validate(known)
-    return plan_augmentation(
-        request, StoredDataset.open(store, work.dataset_run), catalogue.resolve(work.model), settings
-    )
+    if work.fit is None:
+        request = request.model_copy(update={"size": work.sampling.size})
+    dataset = StoredDataset.open(store, work.dataset_run)
+    return plan_augmentation(request, dataset, catalogue.resolve(work.model), settings, fit=work.fit)
 
 
 def source_items(dataset: StoredDataset, splits: Sequence[str] | None) -> list[tuple[int, StoredItem]]:

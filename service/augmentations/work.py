@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from service.augmentations.set_fit import SetFit
 from service.jobs.parameters import SamplingParameters
 from service.kit.frozen import _Frozen
 
@@ -19,4 +20,7 @@ class AugmentationWork(_Frozen):
     count: int
     seed: int
     sampling: SamplingParameters
+    fit: SetFit | None = Field(
+        None, description="None: squares of the sampling's size, as sets had before they had a fit"
+    )
     request: dict[str, Any] = Field(description="the request, its seed filled in")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.export import WRITTEN_FORMATS, check_dropped, class_options, named_shares, shares_option
-from service.cli.numbers import FiniteFloat
+from service.cli.numbers import FiniteFloat, SizeInPixels
+from service.cli.object_rules import rules, with_rules
 from service.cli.sources import exit_if_left_out, split_map_option
 from service.cli.stored_datasets import open_client, print_import_faults, upload_and_wait
 
@@ -67,6 +68,18 @@ def _class_map(ctx: click.Context, parameter: click.Parameter, texts: tuple[str,
     help="Shares of pixels, or of images with the class.  [default: pixels]",
 )
 @click.option(
+    "--objects",
+    callback=rules,
+    metavar="A=5,B=2..8,C=0",
+    help="Number of objects of a class in each mask: one, or the least and the most; 0 for none.",
+)
+@click.option(
+    "--object-size",
+    callback=rules,
+    metavar="A=1.5,B=10..24",
+    help="Size of a class's objects: a factor of length, or the least and the greatest side in pixels of the twin.",
+)
+@click.option(
     "--class-map",
     multiple=True,
     callback=_class_map,
@@ -93,7 +106,17 @@ def _class_map(ctx: click.Context, parameter: click.Parameter, texts: tuple[str,
 @click.option("--seed", type=int, help="Same seed and parameters give the same set.  [default: random]")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
 @click.option("--guidance-scale", type=FiniteFloat(), help="Strength of the guidance.  [default: the model's]")
-@click.option("--size", type=int, help="Side length of image and mask in pixels.  [default: the model's]")
+@click.option(
+    "--fit",
+    type=click.Choice(["stretch", "crop", "canvas"]),
+    help="What of an item a twin shows: all of it, drawn as a square and stretched; a square of it; or all of it, by "
+    "overlapping windows.  [default: as the model was trained]",
+)
+@click.option(
+    "--size",
+    type=SizeInPixels(),
+    help="Side length of image and mask in pixels, or WIDTHxHEIGHT.  [default: that of the real items]",
+)
 @click.option(
     "--request",
     "more",
@@ -259,10 +282,12 @@ def _request(options: dict[str, Any]) -> dict[str, Any]:
         "seed",
         "steps",
         "guidance_scale",
+        "fit",
         "size",
     ):
         if options[name] is not None:
             request[name] = options[name]
+    request = with_rules(request, options["objects"], options["object_size"])
     if options["prompt"]:
         request["prompt"] = options["prompt"][0] if len(options["prompt"]) == 1 else list(options["prompt"])
     if options["class_map"]:

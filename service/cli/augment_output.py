@@ -68,6 +68,9 @@ def print_summary(augmentation: Augmentation) -> None:
             escape(", ".join(f"{name} {share:.1%}" for name, share in shown)),
             soft_wrap=True,
         )
+    for name, found in (info["objects"] or {}).items():
+        counts = ", ".join(f"{number} {how.replace('_', ' ')}" for how, number in found.items())
+        out.print(f"  [dim]{'Objects':<16}[/]", escape(f"{name}: {counts}"), soft_wrap=True)
     if augmentation.state.value != "succeeded":
         reason = f": {escape(info['reason'])}" if info["reason"] else ""
         err.print(f"[bold red]Error:[/] the set ended {augmentation.state.value}{reason}", soft_wrap=True)

@@ -60,7 +60,7 @@ def augment(
     how many for each item of the dataset. ``dry_run``: nothing is made, and the result is a :class:`PlanInfo`.
     ``idempotency_key``: calls with the same key return the same augmentation. ``wait``: wait until it has ended, with a
     bar if ``progress``. ``options`` are further members of ``POST /augmentations``: ``balance``, ``balance_by``,
-    ``masks``, ``class_map``, ``splits``, ``prompt``, ``acceptance``, ``budget``, ``seed``, ``steps``,
+    ``objects``, ``masks``, ``class_map``, ``splits``, ``prompt``, ``acceptance``, ``budget``, ``seed``, ``steps``,
     ``guidance_scale``, ``guidance_target``, ``eta``, ``size``, ``name``, ``callback_url``.
 
     Twins are made in rounds until ``count`` of them are accepted, or the budget is spent. Raises ApiProblem with every

@@ -259,6 +259,9 @@ class AugmentationInfo(RunInfo):
     rejected: dict[str, int] | None = Field(None, description="number of rejected samples by reason")
     plan: PlanShares | None = Field(None, description="real, target, feasible and planned share of each class")
     achieved: dict[str, float] | None = Field(None, description="share of each class in the accepted twins, at the end")
+    objects: dict[str, dict[str, int]] | None = Field(
+        None, description="of each class with a rule on its objects: accepted twins that met it, and why others did not"
+    )
     jobs: tuple[str, ...] = Field((), description="the jobs that make it, newest first")
     request: dict[str, Any] | None = None
 

@@ -70,7 +70,7 @@ def connected(values: np.ndarray, excluded: set[int]) -> Regions:
     same = values[1:] == values[:-1]
     # if two runs touch, they also touch at a pixel where one of them begins, so those pixels suffice
     touching = same & (first_of_run[1:] | first_of_run[:-1])
-    root = _joined(len(run_value), run[:-1][touching], run[1:][touching])
+    root = join_groups(len(run_value), run[:-1][touching], run[1:][touching])
     included = np.ones(len(run_value), dtype=bool)
     for value in excluded:
         included &= run_value != value
@@ -105,7 +105,7 @@ def objects(labels: np.ndarray, instances: np.ndarray | None, excluded: set[int]
     return Regions(rank[inverse].reshape(labels.shape), labels.reshape(-1)[first[order]].astype(np.int64))
 
 
-def _joined(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def join_groups(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The lowest node of each node's group, for ``count`` nodes and edges ``left[i]`` to ``right[i]`` (union-find)."""
     root = np.arange(count)
     while True:

@@ -220,6 +220,8 @@ def _about(lookup: SourceLookup, sources: Sequence[ExportSource], title: str | N
             work = lookup.runs.read_spec(source.id).work
             model, seed = str(work["model"]), int(work["seed"])
             values = SamplingParameters.model_validate(work["sampling"]).described()
+            if fit := work.get("fit"):
+                values |= {"fit": fit["fit"], "tile_px": fit["tile_px"], "twin_px_per_real_px": fit["scale"]}
         models[model] = ModelAbout.of_card(lookup.card(model))
         seeds.add(seed)
         parameters.append({key: value for key, value in values.items() if value is not None})

@@ -43,9 +43,9 @@ class _Sampling(_Frozen):
 
 
 class SamplingParameters(_Sampling):
-    """How samples of one square size are drawn."""
+    """How samples are drawn that share a size, or are as large as their masks."""
 
-    size: int = Field(ge=1, description="side of image and mask in pixels")
+    size: Size | None = Field(description="side in pixels, or WIDTHxHEIGHT; null: each twin is as large as its mask")
 
     def described(self) -> dict[str, Any]:
         """The sampling parameters as manifests, exports and plans list them."""

@@ -99,6 +99,12 @@ _ONE_MASK = {
     ]
 }
 # Its form is checked with the files themselves, so that all faulty masks are reported at once, by number.
+SIZE_SCHEMA: list[JsonValue] = [
+    {"type": "integer", "minimum": 1},
+    {"type": "string", "pattern": RECTANGLE_PATTERN},
+    {"type": "null"},
+]
+"""A side in pixels, or WIDTHxHEIGHT."""
 MaskMember = Annotated[
     JsonValue, WithJsonSchema({"anyOf": [_ONE_MASK, {"type": "array", "items": _ONE_MASK, "minItems": 1}]})
 ]
@@ -218,13 +224,7 @@ class GenerateRequest(BaseModel):
     size: int | str | None = Field(
         None,
         union_mode="left_to_right",
-        json_schema_extra={
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "string", "pattern": RECTANGLE_PATTERN},
-                {"type": "null"},
-            ]
-        },
+        json_schema_extra={"anyOf": SIZE_SCHEMA},
         description="Side of image and mask in pixels, one of the card's sizes; or, with fit stretch or canvas, any "
         "size, also WIDTHxHEIGHT. If absent: the card's default, or with these fits the size of each mask.",
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from model_store.card import ModelCard
-from service.jobs.request import CanvasRequest, GenerateRequest
+from service.jobs.request import CanvasRequest
 from service.jobs.sizes import CanvasParameters, Fit, sides_of, size_of
 from service.kit.validation import Faults, join_list
 from service.masks.fitting import MaskFit, fault_of_sides
@@ -27,9 +28,18 @@ class Fitted:
     masks: MaskFit
 
 
-def check_fit(
-    request: GenerateRequest, given: Sequence[str], card: ModelCard, settings: Settings, faults: Faults
-) -> Fitted:
+class FitRequest(Protocol):
+    """A request with a size and a fit: of a job, or of an augmentation set."""
+
+    @property
+    def size(self) -> int | str | None: ...
+    @property
+    def fit(self) -> Fit | None: ...
+    @property
+    def canvas(self) -> CanvasRequest | None: ...
+
+
+def check_fit(request: FitRequest, given: Sequence[str], card: ModelCard, settings: Settings, faults: Faults) -> Fitted:
     """The fit of a request. Adds what is wrong to ``faults``; the values are to be used only if there are none."""
     sides = _sides(request, faults)
     if request.canvas is not None and request.fit != "canvas":
@@ -51,7 +61,7 @@ def check_fit(
     return Fitted(size, request.fit, canvas, MaskFit(request.fit, width, height, window_px, settings.max_canvas_px))
 
 
-def _sides(request: GenerateRequest, faults: Faults) -> tuple[int, int] | None:
+def _sides(request: FitRequest, faults: Faults) -> tuple[int, int] | None:
     """(width, height) of the request; None without a size, and for one that is none."""
     if request.size is None:
         return None

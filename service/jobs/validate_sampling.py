@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from model_store.card import GuidanceTarget, ModelCard
-from service.jobs.parameters import SamplingParameters
 from service.kit.validation import Faults, join_list
 
 
@@ -22,28 +21,12 @@ class SamplingRequest(Protocol):
     def eta(self) -> float | None: ...
 
 
-class SquareRequest(SamplingRequest, Protocol):
-    """One with the side of its squares, too."""
-
-    @property
-    def size(self) -> int | None: ...
-
-
-def check_sampling(request: SquareRequest, card: ModelCard, max_steps: int, faults: Faults) -> SamplingParameters:
-    """The requested sampling parameters, with the card's defaults filled in. ``max_steps`` is the service's own limit.
-
-    Adds what is out of range to ``faults``; the values are to be used only if there are none.
-    """
-    values = check_steering(request, card, max_steps, faults)
-    size = request.size if request.size is not None else card.default_size_px
-    if size not in card.sizes_px:
-        faults.add("size", size, f"{card.id} makes {join_list([str(s) for s in card.sizes_px])} px; take one of these")
-    # Not validated: faults are raised with all others of the request.
-    return SamplingParameters.model_construct(**values, size=size)
-
-
 def check_steering(request: SamplingRequest, card: ModelCard, max_steps: int, faults: Faults) -> dict[str, Any]:
-    """The sampling parameters without the size, as :func:`check_sampling` has them."""
+    """The requested sampling parameters but the size, with the card's defaults filled in.
+
+    ``max_steps`` is the service's own limit. Adds what is out of range to ``faults``; the values are to be used only if
+    there are none.
+    """
     limits, defaults = card.limits, card.defaults
     steps_max = min(limits.steps_max, max_steps)
     steps = request.steps if request.steps is not None else min(defaults.steps, steps_max)

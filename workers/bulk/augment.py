@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from service.augmentations.entries import PlanEntry, Wanted, job_groups
+from service.augmentations.entries import PlanEntry, Wanted, instances_png, job_groups
+from service.augmentations.object_report import missed_by_name
 from service.augmentations.plan_report import report
 from service.augmentations.rounds import (
     RoundJob,
@@ -152,24 +153,29 @@ class AugmentationRun:
         for entry in self.augmentation.plan.next(assumed, size):
             self.context.check()
             upload = None if entry.labels is None else uploads.put(encode_indices(entry.labels), tenant=tenant)
-            lines.append(self._line(entry, upload))
+            numbered = None if entry.instances is None else instances_png(entry.instances)
+            instances = None if numbered is None else uploads.put(numbered, tenant=tenant)
+            lines.append(self._line(entry, upload, instances))
         return self.rounds.write_plan(number, lines)
 
-    def _line(self, entry: PlanEntry, upload: str | None) -> WantedLine:
+    def _line(self, entry: PlanEntry, upload: str | None, instances: str | None) -> WantedLine:
         pool, wanted = self.augmentation.pool, entry.wanted
         record = pool.record(wanted.item)
         groups = [record.source_mask]
-        if wanted.partner is not None and any(drawn.get("transform") == "merge" for drawn in entry.applied):
-            groups.append(pool.record(wanted.partner).source_mask)
+        taken = {step["other"] for step in entry.applied if step.get("other") is not None}
+        groups += [pool.record(wanted.others[number]).source_mask for number in sorted(taken)]
         named = list(dict.fromkeys(group for group in groups if group))
         return WantedLine(
             wanted=wanted.to_json(),
             upload=upload,
+            instances=instances,
             applied=tuple(entry.applied),
+            missed=missed_by_name(self.augmentation.plan, entry),
             shares=tuple(round(float(share), 9) for share in entry.shares),
             # a mask that the model draws itself has no source mask
             source_mask="+".join(named) if entry.labels is not None and named else None,
             item=record.identity,
+            scale=tuple(self.augmentation.parameters.fit.scale_of(record.width, record.height)),
         )
 
     def _submit(self, number: int, lines: list[WantedLine]) -> None:
@@ -186,7 +192,8 @@ class AugmentationRun:
 
     def _requests(self, number: int, lines: list[WantedLine]) -> Iterator[tuple[list[int], dict[str, object]]]:
         entries = [
-            PlanEntry(Wanted.from_json(line.wanted), _MASK if line.upload else None, (), np.empty(0)) for line in lines
+            PlanEntry(Wanted.from_json(line.wanted), _MASK if line.upload else None, None, (), np.empty(0))
+            for line in lines
         ]
         at = {entry.wanted.index: place for place, entry in enumerate(entries)}
         settings = self.context.worker.settings
@@ -200,7 +207,8 @@ class AugmentationRun:
                     "model": self.work.model,
                     "count": len(chosen),
                     "seed": sample_seed(self.work.seed, number * _MAX_ROUND_JOBS + place),
-                    **self.work.sampling.model_dump(exclude_none=True),
+                    **self.work.sampling.model_dump(exclude_none=True, exclude={"size"}),
+                    **self.augmentation.parameters.fit.job_members(mask=lines[chosen[0]].upload is not None),
                     "name": f"{self.context.spec.run}, round {number + 1}",
                     "layout": "shards" if len(chosen) >= _SHARDS_FROM_COUNT else "objects",
                 }
@@ -210,6 +218,7 @@ class AugmentationRun:
                     request["classes"] = list(group.classes)
                 if lines[chosen[0]].upload is not None:
                     request |= {"mask": [{"upload": lines[each].upload} for each in chosen], "mask_encoding": "index"}
+                    request |= _instances([lines[each].instances for each in chosen])
                 yield chosen, request
                 place += 1
 
@@ -245,9 +254,9 @@ class AugmentationRun:
         assert lines is not None
         assert jobs is not None
         fingerprints = self.rounds.read_fingerprints(number - 1) if number else None
-        judge = Judge(self.context, self.augmentation, counts, dict(state.rejected) if state else {}, fingerprints)
+        judge = Judge(self.context, self.augmentation, counts, state or _NOTHING, fingerprints)
         twins = judge.judge(lines, jobs)
-        own = RoundState(counts=counts.to_json(), rejected=judge.rejected)
+        own = RoundState(counts=counts.to_json(), rejected=judge.rejected, objects=judge.objects)
         after = self.rounds.finish(number, twins, judge.fingerprints(), own)
         metrics.ACCEPTED.inc(len(twins))
         for reason, count in judge.rejected.items():
@@ -282,11 +291,20 @@ class _Plans:
         return plan
 
 
+_NOTHING = RoundState(counts={}, rejected={})
 _PLANS = _Plans(max_size=4)
 _MASK = np.empty((0, 0), dtype=np.uint8)
 """Placeholder for a stored mask, where it only matters that there is one."""
 
 
+def _instances(uploads: Sequence[str | None]) -> dict[str, object]:
+    """The member for the instance maps of a job's masks; none if no mask has one."""
+    if not any(uploads):
+        return {}
+    return {"instances": [None if upload is None else {"upload": upload} for upload in uploads]}
+
+
 def _counts(rounds: Rounds, state: RoundState | None) -> dict[str, object]:
     tried = 0 if state is None else int(state.counts["tried"])
-    return {"tried": tried, "rejected": {} if state is None else state.rejected, "rounds": len(rounds.numbers())}
+    known = state or _NOTHING
+    return {"tried": tried, "rejected": known.rejected, "objects": known.objects, "rounds": len(rounds.numbers())}

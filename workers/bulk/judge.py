@@ -11,7 +11,7 @@ from service.augmentations.acceptance import Verdict, duplicate_bits, judge
 from service.augmentations.entries import Wanted
 from service.augmentations.fingerprints import fingerprint_of
 from service.augmentations.near_duplicates import NearDuplicates
-from service.augmentations.rounds import RoundJobs, WantedLine
+from service.augmentations.rounds import RoundJobs, RoundState, WantedLine
 from service.augmentations.set_counts import SetCounts
 from service.augmentations.stored import PlannedAugmentation
 from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownJob
@@ -27,16 +27,18 @@ SURPLUS = "not_needed"
 
 @dataclass
 class Judge:
-    """Judge of one round of a set. ``counts`` and ``rejected`` are those before the round; judging adds to them."""
+    """Judge of one round of a set. ``counts`` and the state ``before`` are those before it; ``counts`` are added to."""
 
     context: RunContext
     augmentation: PlannedAugmentation
     counts: SetCounts
-    rejected: dict[str, int]
+    before: RoundState
     earlier_fingerprints: bytes | None
     _near: NearDuplicates | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        self.rejected = dict(self.before.rejected)
+        self.objects = {name: dict(found) for name, found in self.before.objects.items()}
         if duplicate_bits(self.augmentation.parameters.acceptance) is None:
             return
         try:
@@ -70,6 +72,7 @@ class Judge:
                 assert item is not None
                 made = self._shares(item, line)
                 accepted.append(self._line(job, index, line, wanted))
+                self._count_objects(line)
             self.counts.add_judged(wanted.item, planned, made)
         return accepted
 
@@ -119,7 +122,17 @@ class Judge:
         }
         if line.applied:
             made_from["transforms"] = list(line.applied)
+        if line.scale is not None:
+            made_from["scale"] = list(line.scale)
+        if line.missed:
+            made_from["objects_missed"] = line.missed
         return AcceptedLine(job=job, index=index, source_mask=line.source_mask, made_from=made_from)
+
+    def _count_objects(self, line: WantedLine) -> None:
+        for index in self.augmentation.parameters.objects:
+            name = self.augmentation.card.classes[index].name
+            found, how = self.objects.setdefault(name, {}), line.missed.get(name, "met")
+            found[how] = found.get(how, 0) + 1
 
     def _reject(self, reason: str) -> None:
         self.rejected[reason] = self.rejected.get(reason, 0) + 1

@@ -47,6 +47,9 @@ class AugmentationView(RunView):
     achieved: dict[str, float] | None = Field(
         description="shares of the classes in the accepted twins, once the set has ended"
     )
+    objects: dict[str, dict[str, int]] = Field(
+        description="of each class with a rule on its objects, how many accepted twins met it, or why they did not"
+    )
     jobs: tuple[str, ...] = Field(
         description="jobs of the set, those of the newest rounds first, about a hundred at most"
     )
@@ -98,7 +101,9 @@ def augmentation_view(services: Services, spec: RunSpec, progress: RunProgress) 
     if result is None:
         _, state = rounds.last_state()
         tried = 0 if state is None else int(state.counts["tried"])
-        result = {"tried": tried, "rejected": {} if state is None else state.rejected}
+        result = {"tried": tried}
+        if state is not None:
+            result |= {"rejected": state.rejected, "objects": state.objects}
     plan = _stored_plan(services, spec)
     own = services.path(f"/augmentations/{spec.run}")
     links = {"self": own, "samples": f"{own}/samples", "events": f"{own}/events", "cancel": f"{own}/cancel"}
@@ -116,6 +121,7 @@ def augmentation_view(services: Services, spec: RunSpec, progress: RunProgress) 
         rejected=result.get("rejected", {}),
         plan=plan,
         achieved=result.get("achieved") if progress.state is not JobState.RUNNING else None,
+        objects=result.get("objects", {}),
         jobs=tuple(rounds.jobs(newest=_MAX_JOBS)),
         request=spec.request,
         links=links,

@@ -6,23 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE, TransformArguments, TransformContext
-from service.augmentations.transforms.filling import fill_nearest
+from service.augmentations.transforms.base import IGNORE, Segmentation, TransformArguments, TransformContext
+from service.augmentations.transforms.filling import fill_nearest, spared_pixels
 from service.augmentations.transforms.parameters import Drop
 from service.augmentations.transforms.regions import choose_regions, footprint, footprints_at, objects_of
 
 
 def draw_drop(
-    parameters: Drop, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+    parameters: Drop, segmentation: Segmentation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """What :func:`drop` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
+    """What :func:`drop` should do with ``segmentation`` ``(H, W)``; None for nothing."""
     if not parameters.max_objects:
         return None
-    regions = objects_of(labels, context.background)
+    regions = objects_of(segmentation, context.background)
     unwanted = 1 / np.maximum(context.class_weights, 1e-3)
-    chosen = choose_regions(regions, parameters.max_objects, int(parameters.max_area * labels.size), unwanted, rng)
+    chosen = choose_regions(
+        regions, parameters.max_objects, int(parameters.max_area * segmentation.labels.size), unwanted, rng
+    )
     # some pixels must be left to fill the places with
-    left_px = int((labels != IGNORE).sum())
+    left_px = int((segmentation.labels != IGNORE).sum())
     taken = []
     for number in chosen:
         what = footprint(regions, number)
@@ -33,9 +35,13 @@ def draw_drop(
     return {"at": taken} if taken else None
 
 
-def drop(labels: np.ndarray, *, at: Sequence[Sequence[int]]) -> np.ndarray:
-    """``(H, W)`` without the regions at the pixels ``at`` (row, column); their pixels take the nearest other label."""
-    hole = np.zeros(labels.shape, dtype=bool)
-    for what in footprints_at(labels, [(row, column) for row, column in at]):
+def drop(segmentation: Segmentation, *, at: Sequence[Sequence[int]], spared: Sequence[int] = ()) -> Segmentation:
+    """``(H, W)`` without the objects at the pixels ``at`` (row, column); their pixels take the nearest other label.
+
+    Where instances are known, it is the nearest label that belongs to none, so that a neighbour does not grow into the
+    hole; neither do ``spared`` labels. If there is nothing else, the nearest of them all fills it.
+    """
+    hole = np.zeros(segmentation.shape, dtype=bool)
+    for what in footprints_at(segmentation, [(row, column) for row, column in at]):
         hole[what.rows, what.columns] = True
-    return fill_nearest(labels, hole)
+    return fill_nearest(segmentation, hole, spared=spared_pixels(segmentation, spared))

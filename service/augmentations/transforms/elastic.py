@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.augmentations.transforms.base import TransformArguments, TransformContext
+from service.augmentations.transforms.base import Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.parameters import ELASTIC_CELLS, Elastic
 from service.augmentations.transforms.sampling import sample
 
 
 def draw_elastic(
-    parameters: Elastic, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+    parameters: Elastic, segmentation: Segmentation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """What :func:`elastic` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
+    """What :func:`elastic` should do with ``segmentation`` ``(H, W)``; None for nothing."""
     moves = np.round(
         rng.uniform(
             -parameters.max_displacement, parameters.max_displacement, (2, ELASTIC_CELLS + 3, ELASTIC_CELLS + 3)
@@ -27,17 +27,17 @@ def draw_elastic(
     return {"moves": moves.tolist()} if moves.any() else None
 
 
-def elastic(labels: np.ndarray, *, moves: list[list[list[float]]]) -> np.ndarray:
+def elastic(segmentation: Segmentation, *, moves: list[list[list[float]]]) -> Segmentation:
     """``(H, W)`` -> ``(H, W)``: each pixel takes the label at its displaced position.
 
     ``moves`` ``(2, G, G)``: each control point's displacement along rows and columns, as a share of the sides.
     """
-    height, width = labels.shape
+    height, width = segmentation.shape
     grid = np.asarray(moves, dtype=np.float64)
     down, across = _basis(height, grid.shape[1]), _basis(width, grid.shape[2])
     rows = np.arange(height)[:, None] + height * (down @ grid[0] @ across.T)
     columns = np.arange(width)[None, :] + width * (down @ grid[1] @ across.T)
-    return sample(labels, rows, columns)
+    return sample(segmentation, rows, columns)
 
 
 def _basis(length: int, points: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Objects to drop, clone and merge: connected regions of a label, their choice, and their placement."""
+"""Objects to drop, clone and merge: instances or connected regions of a label, their choice, and their placement."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE
-from service.datasets.components import Regions, connected
+from service.augmentations.transforms.base import IGNORE, Segmentation
+from service.datasets.components import Regions, objects
 
-_FITS = 0.75
+FITS = 0.75
 """Least share of its new place that must have the label the object stood on: boats stay in the water."""
 _PLACES = 24
 
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """The pixels of one region: ``rows`` and ``columns`` ``(n,)``, and its ``label``."""
+    """The pixels of one object: ``rows`` and ``columns`` ``(n,)``, and its ``label``."""
 
     rows: np.ndarray
     columns: np.ndarray
@@ -25,13 +25,13 @@ class Footprint:
 
     @property
     def first(self) -> tuple[int, int]:
-        """The first pixel, row by row, which identifies the region."""
+        """The first pixel, row by row, which identifies the object."""
         return int(self.rows[0]), int(self.columns[0])
 
 
-def objects_of(labels: np.ndarray, background: frozenset[int]) -> Regions:
-    """The connected regions of ``(H, W)`` with labels that are neither background nor 255."""
-    return connected(labels, {IGNORE, *background})
+def objects_of(segmentation: Segmentation, background: frozenset[int]) -> Regions:
+    """The instances, and the connected regions of the rest, with labels that are neither background nor 255."""
+    return objects(segmentation.labels, segmentation.instances, {IGNORE, *background})
 
 
 def footprint(regions: Regions, number: int) -> Footprint:
@@ -40,10 +40,23 @@ def footprint(regions: Regions, number: int) -> Footprint:
     return Footprint(rows, columns, int(regions.values[number]))
 
 
-def footprints_at(labels: np.ndarray, places: Iterable[tuple[int, int]]) -> list[Footprint]:
-    """The connected regions of ``(H, W)`` that the pixels (row, column) are in, whatever their labels."""
-    regions = connected(labels, set())
-    return [footprint(regions, int(regions.map[row, column]) - 1) for row, column in places]
+def footprints(regions: Regions, numbers: Iterable[int]) -> list[Footprint]:
+    """Several regions (0, 1, ...), found in one pass."""
+    owners = regions.map.reshape(-1)
+    places = np.flatnonzero(owners)
+    places = places[np.argsort(owners[places], kind="stable")]
+    begins = np.searchsorted(owners[places], np.arange(1, len(regions) + 2))
+    found = []
+    for number in numbers:
+        rows, columns = np.divmod(places[begins[number] : begins[number + 1]], regions.map.shape[1])
+        found.append(Footprint(rows, columns, int(regions.values[number])))
+    return found
+
+
+def footprints_at(segmentation: Segmentation, places: Iterable[tuple[int, int]]) -> list[Footprint]:
+    """The instances or connected regions that the pixels (row, column) are in, whatever their labels."""
+    regions = objects(segmentation.labels, segmentation.instances, set())
+    return footprints(regions, [int(regions.map[row, column]) - 1 for row, column in places])
 
 
 def choose_regions(
@@ -73,7 +86,7 @@ def place_for(
     The best of some random places, and of the old place too if ``stay``. None if none fits, which is if less than three
     quarters of the new place have the label that surrounds the region most.
     """
-    label_below = _border_label(source, what)
+    label_below = border_label(source, what)
     if label_below is None:
         return None
     height, width = target.shape
@@ -88,19 +101,25 @@ def place_for(
         moves.insert(0, (0, 0))
     fits = [float((target[what.rows + down, what.columns + across] == label_below).mean()) for down, across in moves]
     best = int(np.argmax(fits))
-    return moves[best] if fits[best] >= _FITS else None
+    return moves[best] if fits[best] >= FITS else None
 
 
-def paste(labels: np.ndarray, what: Footprint, down: int, across: int) -> None:
-    """Writes a moved region into ``labels`` ``(H, W)``; it is cut off at the borders, and 255 stays."""
+def paste(segmentation: Segmentation, what: Footprint, down: int, across: int, *, number: int | None = None) -> None:
+    """Writes a moved object into ``segmentation``; it is cut off at the borders, and 255 stays.
+
+    It is a new instance, unless it has a ``number``.
+    """
+    labels, instances = segmentation.labels, segmentation.instances
     rows, columns = what.rows + down, what.columns + across
     inside = (rows >= 0) & (rows < labels.shape[0]) & (columns >= 0) & (columns < labels.shape[1])
     rows, columns = rows[inside], columns[inside]
     free = labels[rows, columns] != IGNORE
     labels[rows[free], columns[free]] = what.label
+    if instances is not None:
+        instances[rows[free], columns[free]] = instances.max() + 1 if number is None else number
 
 
-def _border_label(labels: np.ndarray, what: Footprint) -> int | None:
+def border_label(labels: np.ndarray, what: Footprint) -> int | None:
     """The label next to most sides of the region's pixels; None if there is nothing but 255 and the borders."""
     height, width = labels.shape
     met = np.zeros(256, dtype=np.int64)
@@ -108,5 +127,5 @@ def _border_label(labels: np.ndarray, what: Footprint) -> int | None:
         rows, columns = what.rows + down, what.columns + across
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         met += np.bincount(labels[rows[inside], columns[inside]], minlength=256)
-    met[[IGNORE, what.label]] = 0  # neighbours with the same label belong to the region
+    met[[IGNORE, what.label]] = 0  # neighbours with the same label belong to the object, or are another one
     return int(met.argmax()) if met.any() else None

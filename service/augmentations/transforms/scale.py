@@ -6,19 +6,19 @@ import math
 
 import numpy as np
 
-from service.augmentations.transforms.base import TransformArguments, TransformContext
+from service.augmentations.transforms.base import Segmentation, TransformArguments, TransformContext
 from service.augmentations.transforms.parameters import Scale
 from service.augmentations.transforms.sampling import affine
 
 
 def draw_scale(
-    parameters: Scale, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+    parameters: Scale, segmentation: Segmentation, rng: np.random.Generator, context: TransformContext
 ) -> TransformArguments | None:
-    """What :func:`scale` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
+    """What :func:`scale` should do with ``segmentation`` ``(H, W)``; None for nothing."""
     factor = round(math.exp(rng.uniform(math.log(parameters.low), math.log(parameters.high))), 4)
     return {"factor": factor} if factor != 1 else None
 
 
-def scale(labels: np.ndarray, *, factor: float) -> np.ndarray:
+def scale(segmentation: Segmentation, *, factor: float) -> Segmentation:
     """``(H, W)`` -> ``(H, W)``, scaled about the centre by ``factor``; borders are filled with the mirrored mask."""
-    return affine(labels, np.eye(2) / factor)
+    return affine(segmentation, np.eye(2) / factor)

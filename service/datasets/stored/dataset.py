@@ -95,12 +95,11 @@ class StoredDataset:
 
     def item(self, position: int, record: StoredItem) -> DatasetItem:
         """The item of an index entry."""
-        instances = None if record.instances is None else self._read_image(position, record.instances).astype(np.int32)
         item = DatasetItem(
             name=record.name,
             image=self.read(position, record.image),
             mask=self.read(position, record.mask),
-            instances=instances,
+            instances=self.instances(position, record),
             split=record.split,
             source=record.source,
             caption=record.caption,
@@ -115,6 +114,10 @@ class StoredDataset:
     def labels(self, position: int, record: StoredItem) -> np.ndarray:
         """The class indices ``(H, W)`` uint8 of an item."""
         return self._read_image(position, record.mask).astype(np.uint8)
+
+    def instances(self, position: int, record: StoredItem) -> np.ndarray | None:
+        """The instance numbers ``(H, W)`` int32 of an item, 0 for none; None if it has no instance map."""
+        return None if record.instances is None else self._read_image(position, record.instances).astype(np.int32)
 
     def read(self, position: int, file: ShardFile) -> bytes:
         """The bytes of an item's file, verified against its sha256."""

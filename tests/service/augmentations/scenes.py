@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from model_store.card import CardLimits, ClassEntry, ModelCard, PaletteRef, TextEncoderRef
+from service.augmentations.transforms.framing import Framing
 from service.datasets.classes import ClassList
 
 WORDS = ("background", "roof", "road", "water")
@@ -69,6 +70,11 @@ def scene(seed: int, height: int = 40, width: int = 40) -> np.ndarray:
         middle = rng.uniform(0.2, 0.8, 2) * (height, width)
         labels[(rows - middle[0]) ** 2 + (columns - middle[1]) ** 2 < (rng.uniform(0.1, 0.3) * height) ** 2] = 3
     return labels
+
+
+def square_of(size_px: int) -> Framing:
+    """Masks become squares of a side."""
+    return Framing(size=(size_px, size_px))
 
 
 def masks_of(labels: list[int], max_side: int = 24) -> st.SearchStrategy[np.ndarray]:

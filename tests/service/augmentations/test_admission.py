@@ -13,6 +13,7 @@ from service.augmentations.admission import AugmentationParameters, admit
 from service.augmentations.request import EXAMPLES, AugmentationRequest
 from service.datasets.classes import ClassList
 from service.errors import InvalidRequest
+from service.settings import Settings
 from tests.service.augmentations.scenes import (
     CLASSES,
     DRAWS,
@@ -20,12 +21,14 @@ from tests.service.augmentations.scenes import (
     card,
 )
 
+SETTINGS = Settings(max_steps=150, max_prompt_chars=200)
+
 
 def admitted(
     the_card: ModelCard = MASKS, classes: ClassList = CLASSES, *, items: int = 100, **body: Any
 ) -> AugmentationParameters:
     request = AugmentationRequest.model_validate({"dataset": "tiles", "model": "toy", **body})
-    return admit(request, the_card, classes, real_items=items, max_steps=150, max_prompt_chars=200, new_seed=lambda: 7)
+    return admit(request, the_card, classes, sizes=[(64, 64)] * items, settings=SETTINGS, new_seed=lambda: 7)
 
 
 def faults(
@@ -49,7 +52,7 @@ def test_defaults_of_a_plain_request() -> None:
         250,
         7,
         50,
-        32,
+        None,
         2.0,
         0.0,
     )

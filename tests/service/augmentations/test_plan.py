@@ -19,8 +19,10 @@ from service.augmentations.plan_report import report
 from service.augmentations.pool import ArrayPool, histogram
 from service.augmentations.request import AugmentationRequest
 from service.augmentations.set_counts import SetCounts
+from service.augmentations.transforms.base import Segmentation
 from service.augmentations.transforms.compose import remake
 from service.errors import InvalidRequest
+from service.settings import Settings
 from tests.service.augmentations.scenes import (
     CLASSES,
     DRAWS,
@@ -29,6 +31,7 @@ from tests.service.augmentations.scenes import (
     scene,
 )
 
+SETTINGS = Settings(max_steps=100, max_prompt_chars=200)
 SCENES = [scene(seed) for seed in range(150)]
 ALL = ["crop", "merge", "drop", "clone", "flip", "scale", "rotate", "shift", "elastic"]
 
@@ -36,8 +39,8 @@ ALL = ["crop", "merge", "drop", "clone", "flip", "scale", "rotate", "shift", "el
 def plan_of(
     the_card: ModelCard = MASKS, tiles: list[np.ndarray] = SCENES, captions: list[str | None] | None = None, **body: Any
 ) -> Plan:
-    request = AugmentationRequest.model_validate({"dataset": "tiles", "model": "toy", "seed": 5, **body})
-    parameters = admit(request, the_card, CLASSES, real_items=len(tiles), max_steps=100, max_prompt_chars=200)
+    request = AugmentationRequest.model_validate({"dataset": "tiles", "model": "toy", "seed": 5, "size": 32, **body})
+    parameters = admit(request, the_card, CLASSES, sizes=[mask.shape[::-1] for mask in tiles], settings=SETTINGS)
     return make_plan(parameters, the_card, ArrayPool(tiles, len(WORDS), captions or ()))
 
 
@@ -87,9 +90,9 @@ def test_entries_hold_what_the_model_needs() -> None:
         assert wanted.prompt is None
         assert wanted.classes is None
         assert Wanted.from_json(json.loads(json.dumps(wanted.to_json()))) == wanted
-        assert np.array_equal(plan.mask(wanted), labels)
-        others = [] if wanted.partner is None else [SCENES[wanted.partner]]
-        assert np.array_equal(remake(SCENES[wanted.item], entry.applied, others), labels)
+        assert np.array_equal(plan.compose(wanted).segmentation.labels, labels)
+        others = [] if wanted.partner is None else [Segmentation(SCENES[wanted.partner])]
+        assert np.array_equal(remake(Segmentation(SCENES[wanted.item]), entry.applied, others).labels, labels)
         assert np.array_equal(entry.shares, histogram(labels, 4))
         assert wanted.requested == tuple(
             word for word, share in zip(WORDS, entry.shares, strict=True) if share >= 0.005
@@ -138,7 +141,10 @@ def test_a_plan_reports_its_shares() -> None:
     assert any("max_uses" in note for note in shares.notes)
     plain = report(plan_of(ratio=2.0))
     assert all(one.met and one.planned == pytest.approx(one.real, rel=0.02) for one in plain.classes)
-    assert plain.notes == ()
+    assert [note for note in plain.notes if "px" not in note] == []
+    assert plain.scale is not None
+    assert (plain.scale.size, plain.scale.twin_px_per_real_px) == (32, (0.8, 0.8))
+    assert plain.notes[0].startswith("Twins come at 0.80 times the real items' scale")
     free = report(plan_of(DRAWS, count=50, balance={"water": 0.3}, balance_by="images"))
     assert [one.target for one in free.classes] == [None, None, None, 0.3]
 
@@ -188,7 +194,7 @@ def test_class_sets_are_given_as_classes_or_in_words() -> None:
         share = np.mean([word in entry.wanted.requested for entry in made])
         assert share == pytest.approx(plan.target.shares[WORDS.index(word)], rel=0.06)
     with pytest.raises(ValueError, match="made by classes"):
-        plan.mask(made[0].wanted)
+        plan.compose(made[0].wanted)
     prompted = entries(plan_of(DRAWS, count=20, prompt="A photo of {classes}"), 20)
     for entry in prompted:
         assert entry.wanted.classes is None
@@ -290,14 +296,14 @@ def test_masks_are_read_one_by_one() -> None:
     class Counting(ArrayPool):
         reads = 0
 
-        def mask(self, item: int) -> np.ndarray:
+        def segmentation(self, item: int) -> Segmentation:
             Counting.reads += 1
-            return super().mask(item)
+            return super().segmentation(item)
 
     request = AugmentationRequest.model_validate(
         {"dataset": "d", "model": "m", "count": 10**6, "balance": "even", "seed": 1}
     )
-    parameters = admit(request, MASKS, CLASSES, real_items=150, max_steps=100, max_prompt_chars=200)
+    parameters = admit(request, MASKS, CLASSES, sizes=[(40, 40)] * 150, settings=SETTINGS)
     plan = make_plan(parameters, MASKS, Counting(SCENES, 4))
     assert report(plan).count == 10**6
     assert Counting.reads == 0

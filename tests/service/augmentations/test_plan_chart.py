@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.augmentations.plan_chart import MAX_EXAMPLES, draw_plan, examples
+from service.augmentations.plan_chart import MAX_EXAMPLES, draw_plan, examples, first_entries
 from service.augmentations.plan_report import report
 from service.augmentations.plan_values import ClassShares
 from tests.service.augmentations.scenes import DRAWS, MASKS
@@ -28,11 +28,11 @@ def area(image: np.ndarray, colour: tuple[int, int, int]) -> int:
 
 def test_bars_are_as_long_as_the_shares_and_examples_as_the_masks() -> None:
     plan = plan_of(count=50, balance={"water": 0.12}, masks={"transforms": ALL})
-    shown = examples(plan)
+    shown = examples(plan, first_entries(plan))
     assert len(shown) == MAX_EXAMPLES
     assert all("flip" in one.how or one.how for one in shown)
     png = draw_plan(report(plan), shown, MASKS.classes, title="Tiles")
-    assert png == draw_plan(report(plan), examples(plan), MASKS.classes, title="Tiles")
+    assert png == draw_plan(report(plan), examples(plan, first_entries(plan)), MASKS.classes, title="Tiles")
     bare = pixels(draw_plan(report(plan), [], MASKS.classes))
     shares = {one.name: one for one in report(plan).classes}
     roof, water = (
@@ -48,9 +48,9 @@ def test_bars_are_as_long_as_the_shares_and_examples_as_the_masks() -> None:
 
 def test_any_plan_can_be_drawn() -> None:
     drawn = plan_of(DRAWS, count=50, balance="inverse", balance_by="images")
-    assert examples(drawn) == []
+    assert examples(drawn, first_entries(drawn)) == []
     few = plan_of(count=5, masks={"real": 1})
-    assert {one.how for one in examples(few)} == {"unchanged"}
+    assert {one.how for one in examples(few, first_entries(few))} == {"unchanged"}
     many = report(drawn).model_copy(
         update={
             "classes": tuple(
@@ -69,5 +69,5 @@ def test_any_plan_can_be_drawn() -> None:
             "notes": ("A sentence of " + "many words " * 60, "x" * 4000),
         }
     )
-    assert max(pixels(draw_plan(many, examples(few), MASKS.classes, title="T" * 900)).shape) < 3000
+    assert max(pixels(draw_plan(many, examples(few, first_entries(few)), MASKS.classes, title="T" * 900)).shape) < 3000
     assert pixels(draw_plan(report(drawn).model_copy(update={"classes": ()}), [], DRAWS.classes)).size

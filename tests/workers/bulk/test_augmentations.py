@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from service.augmentations.plan_report import report
 from service.augmentations.rounds import Rounds
+from service.datasets.components import connected
 from service.jobs.repository import JobRepository
 from service.jobs.sample_item import MadeTwin
 from service.jobs.spec import ChunkRecord, ItemClass, JobSpec
@@ -167,6 +168,34 @@ def test_a_set_reaches_the_requested_count_and_shares(
     assert np.allclose(shares / 192, [view["achieved"][name] for name in NAMES], atol=1e-5)
     assert {sample["made_from"]["dataset"] for sample in page["samples"]} == {scenes}
     assert any(sample["made_from"]["masks"] == "transformed" for sample in page["samples"])
+
+
+def test_rules_on_objects_are_counted_in_the_result(
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str
+) -> None:
+    rules = {"water": {"count": [2, 4], "size": [8, 20]}, "vegetation": {"count": 0}}
+    body = {"dataset": "scenes", "model": "tissue", "count": 12, "seed": 3, "objects": rules}
+    plan = client.post("/augmentations", json={**body, "dry_run": True}).json()["plan"]
+    assert [(one["name"], one["rule"], one["masks"]) for one in plan["objects"]] == [
+        ("water", "2 to 4 objects of 8 to 20 px", 24),
+        ("vegetation", "0 objects", 24),
+    ]
+    view = execute_until_ended(client, execute, worker, ask(client, **body)["id"])
+    assert view["state"] == "succeeded"
+    assert view["objects"]["vegetation"] == {"met": 12}
+    assert sum(view["objects"]["water"].values()) == 12
+    missed = 0
+    for sample in client.get(view["links"]["samples"]).json()["samples"]:
+        mask = np.array(Image.open(io.BytesIO(client.get(sample["mask"]["url"]).content)))
+        assert 2 not in mask
+        said = sample["made_from"].get("objects_missed", {})
+        missed += bool(said)
+        regions = connected(mask, {0, 2, 3, 255})
+        assert said or 2 <= len(regions) <= 4
+    assert view["objects"]["water"].get("met", 0) == 12 - missed
+    refused = client.post("/augmentations", json={**body, "objects": {"water": {"count": [4, 2]}}})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/objects/water/count"
 
 
 def test_the_same_seed_gives_the_same_set_wherever_a_worker_is_killed(
