@@ -16,7 +16,7 @@ from service.augmentations.transforms.base import IGNORE, Segmentation, Transfor
 from service.augmentations.transforms.compose import Composed, remake
 from service.augmentations.transforms.merge import prepared, window_of
 from service.augmentations.transforms.regions import Footprint, border_label, footprints, objects_of
-from service.augmentations.transforms.shapes import any_place, nearest_place, scaled, side_of
+from service.augmentations.transforms.shapes import any_place, is_cut, nearest_place, scaled, side_of
 
 _ATTEMPTS = 8
 """Objects that are tried, each at every place, before there is no room for one more."""
@@ -91,13 +91,18 @@ def _remove(control: _Control, found: list[Footprint], surplus: int) -> Missed |
 
 
 def _resize(control: _Control, index: int, size: float | tuple[float, float]) -> Missed | None:
-    """Scales the objects in place, one by one; one that would grow into another is moved to the nearest free place."""
+    """Scales the objects in place, one by one; one that would grow into another is moved to the nearest free place.
+
+    One that the mask's border cuts stays as it is: its size is not known, and its cut would be scaled along.
+    """
     whole = control.made.instances is None
     found = control.objects(index)
     room = _Room(control, index)
     placed: list[list[float]] = []
     why: Missed | None = None
     for what in found:
+        if is_cut(what, control.made.shape):
+            continue
         factor, shape = _fitted(what, size, control.rng, whole=whole)
         if factor == 1:
             continue
@@ -116,28 +121,37 @@ def _resize(control: _Control, index: int, size: float | tuple[float, float]) ->
 
 
 def _add(control: _Control, index: int, size: float | tuple[float, float] | None, count: int) -> Missed | None:
-    """Adds objects: first the mask's own and those of the other masks in turn, each where it is free to stand."""
+    """Adds objects: the mask's own and those of the other masks in turn, each where it is free to stand.
+
+    Those that a border cuts are taken only if there is no room for any other.
+    """
     sources = _sources(control, index)
     if not sources:
         return "no_object"
     room, whole = _Room(control, index), control.made.instances is None
     placed: dict[int, list[list[float]]] = {}
-    lacking, attempts = count, _ATTEMPTS
-    while lacking and attempts:
-        number = int(control.rng.integers(len(sources)))
-        source, objects = sources[number]
-        what = objects[int(control.rng.integers(len(objects)))]
-        # the mask's own objects have been scaled before
-        asked = None if source.is_own and not isinstance(size, tuple) else size
-        factor, shape = _fitted(what, asked, control.rng, whole=whole)
-        at = any_place(shape, room.blocked(), _ground(source.segmentation, control.made, what), control.rng)
-        if at is None:
-            attempts -= 1
-            continue
+    lacking = count
+    for cut in (False, True):
+        able = [
+            (number, source, chosen)
+            for number, (source, objects) in enumerate(sources)
+            if (chosen := [what for what in objects if is_cut(what, source.segmentation.shape) is cut])
+        ]
         attempts = _ATTEMPTS
-        room.put(shape, *at, 1)
-        placed.setdefault(number, []).append([*what.first, factor, *at])
-        lacking -= 1
+        while lacking and attempts and able:
+            number, source, objects = able[int(control.rng.integers(len(able)))]
+            what = objects[int(control.rng.integers(len(objects)))]
+            # the mask's own objects have been scaled before
+            asked = None if source.is_own and not isinstance(size, tuple) else size
+            factor, shape = _fitted(what, asked, control.rng, whole=whole)
+            at = any_place(shape, room.blocked(), _ground(source.segmentation, control.made, what), control.rng)
+            if at is None:
+                attempts -= 1
+                continue
+            attempts = _ATTEMPTS
+            room.put(shape, *at, 1)
+            placed.setdefault(number, []).append([*what.first, factor, *at])
+            lacking -= 1
     for number in sorted(placed):
         control.step("place", {"objects": placed[number], **sources[number][0].arguments})
     return "no_room" if lacking else None

@@ -184,7 +184,8 @@ def print_result(job: dict[str, Any], report: TwinFolder | None, **places: str) 
         seconds = f" in {duration(job['seconds'])}" if job["seconds"] is not None else ""
         noun = f"{'twin' if report.masks else 'image'}{'' if report.twins == 1 else 's'}"
         out.print(f"[green]✓[/] [bold]{report.twins}[/] {noun}{seconds}")
-        rows = {"Twins": f"{report.path}/images, {'masks, ' if report.masks else ''}manifest.jsonl"}
+        kinds = ["images", *(["masks"] if report.masks else []), *(["instances"] if report.instances else [])]
+        rows = {"Twins": f"{report.path}/{', '.join(kinds)}, manifest.jsonl"}
         if report.contact_sheet is not None:
             rows = {"Contact sheet": str(report.contact_sheet), **rows}
         for label, text in {**rows, **places}.items():

@@ -20,12 +20,14 @@ _CLASSES_IN_CAPTION = 4
 class TwinFolder:
     """A folder of downloaded twins.
 
-    It holds ``images/``, ``masks/`` if the twins have masks, ``manifest.jsonl``, ``card.json``, ``contact_sheet.png``.
+    It holds ``images/``, ``masks/`` and ``instances/`` if the twins have any, ``manifest.jsonl``, ``card.json`` and
+    ``contact_sheet.png``.
     """
 
     path: Path
     twins: int
     masks: int
+    instances: int
     contact_sheet: Path | None
 
 
@@ -37,18 +39,19 @@ def write_twin_folder(client: ApiClient, job: dict[str, Any], card: ModelCard, f
     """
     folder.mkdir(parents=True, exist_ok=True)
     first: list[FetchedTwin] = []
-    count = masks = 0
+    count = masks = instances = 0
     with twin_bar() as bar:
         task = bar.add_task("Fetching", total=job["done"], done=0)
         for twin in fetch_twins(client, job["id"], folder):
             count += 1
             masks += twin.mask is not None
+            instances += twin.sample["instances"] is not None
             bar.update(task, completed=count, done=count)
             if len(first) < MAX_TWINS:
                 first.append(twin)
     client.save_manifest(job["id"], folder / "manifest.jsonl")
     write_card(folder, card)
-    return TwinFolder(folder, count, masks, _write_sheet(first, count, job, card, folder) if first else None)
+    return TwinFolder(folder, count, masks, instances, _write_sheet(first, count, job, card, folder) if first else None)
 
 
 def _write_sheet(twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], card: ModelCard, folder: Path) -> Path:

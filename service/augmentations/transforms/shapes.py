@@ -39,6 +39,13 @@ def side_of(what: Footprint) -> float:
     return float(np.sqrt(len(what.rows)))
 
 
+def is_cut(what: Footprint, shape: tuple[int, int]) -> bool:
+    """Whether an object of a mask of ``shape`` touches its border, which may have cut it."""
+    height, width = shape
+    reaches = what.rows.min() == 0 or what.columns.min() == 0
+    return bool(reaches or what.rows.max() == height - 1 or what.columns.max() == width - 1)
+
+
 def any_place(
     shape: Footprint, blocked: np.ndarray, ground: np.ndarray, rng: np.random.Generator
 ) -> tuple[int, int] | None:

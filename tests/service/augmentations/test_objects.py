@@ -14,8 +14,8 @@ from service.augmentations.object_rules import ObjectRule
 from service.augmentations.plan_chart import first_entries
 from service.augmentations.transforms.base import Segmentation, TransformContext
 from service.augmentations.transforms.compose import Composed, remake
-from service.augmentations.transforms.regions import footprint, objects_of
-from service.augmentations.transforms.shapes import any_place, scaled, side_of
+from service.augmentations.transforms.regions import Footprint, footprint, footprints, objects_of
+from service.augmentations.transforms.shapes import any_place, is_cut, scaled, side_of
 from service.errors import InvalidRequest
 from tests.service.augmentations.scenes import DRAWS, MASKS, scene
 from tests.service.augmentations.test_plan import SCENES, entries, plan_of, same
@@ -39,9 +39,13 @@ def met(
     return made.segmentation, missed
 
 
-def sides(segmentation: Segmentation, index: int = 1) -> list[float]:
+def found(segmentation: Segmentation, index: int = 1) -> list[Footprint]:
     regions = objects_of(segmentation, GROUND)
-    return [side_of(footprint(regions, int(number))) for number in np.flatnonzero(regions.values == index)]
+    return footprints(regions, np.flatnonzero(regions.values == index))
+
+
+def sides(segmentation: Segmentation, index: int = 1) -> list[float]:
+    return [side_of(what) for what in found(segmentation, index)]
 
 
 @pytest.mark.parametrize("with_instances", [False, True])
@@ -52,7 +56,8 @@ def test_numbers_and_sizes_are_met_where_there_is_room(seed: int, with_instances
     made, missed = met(labels, seed, instances, roof={"count": [3, 6], "size": [4, 9]}, water={"count": 0})
     assert missed == {}
     assert 3 <= len(sides(made)) <= 6
-    assert all(3.5 <= side <= 9.5 for side in sides(made))
+    uncut = [what for what in found(made) if not is_cut(what, labels.shape)]
+    assert all(3.5 <= side_of(what) <= 9.5 for what in uncut)
     assert 3 not in made.labels
     assert set(np.unique(made.labels)) <= set(np.unique(labels)) | {1}
 
@@ -88,6 +93,16 @@ def test_objects_grow_in_place_by_a_factor() -> None:
     assert set(np.unique(made.instances)) == {0, 7}
 
 
+def test_an_object_that_the_border_cuts_keeps_its_size_and_is_the_last_to_be_repeated() -> None:
+    labels = np.zeros((60, 60), dtype=np.uint8)
+    labels[0:2, 10:40], labels[30:36, 30:36] = 1, 1
+    made, missed = met(labels, 3, roof={"count": 4, "size": [9, 11]})
+    assert missed == {}
+    shapes = sorted((int(np.ptp(what.rows)) + 1, int(np.ptp(what.columns)) + 1) for what in found(made))
+    assert shapes[0] == (2, 30), "its size is not known"
+    assert all(2 * height > width for height, width in shapes[1:]), shapes
+
+
 def test_objects_that_touch_stay_apart_by_their_numbers_or_by_a_pixel() -> None:
     labels, instances = np.zeros((40, 40), dtype=np.uint8), np.zeros((40, 40), dtype=np.int32)
     labels[10:16, 10:16] = labels[10:16, 16:22] = 1
@@ -119,7 +134,9 @@ def test_what_cannot_be_met_is_said_with_its_reason() -> None:
     crowded[:, :19] = 1
     made, missed = met(crowded, roof={"count": 2})
     assert missed == {1: "no_room"}
-    assert met(crowded, roof={"size": 1.5})[1] == {1: "no_room"}
+    inner = np.zeros((20, 20), dtype=np.uint8)
+    inner[1:19, 1:19] = 1
+    assert met(inner, roof={"size": 1.5})[1] == {1: "no_room"}
     nothing = np.zeros((64, 64), dtype=np.uint8)
     context = TransformContext(background=GROUND)
     asked = {1: ObjectRule.model_validate({"count": 1})}
