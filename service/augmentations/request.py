@@ -63,6 +63,14 @@ def _few(value: object) -> object:
     return value
 
 
+def _a_size(value: object) -> object:
+    value = _whole(value)
+    # one fault, and not one for each type that it might have had
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | str)):
+        raise PydanticCustomError("size", "give the side of a square in pixels, or WIDTHxHEIGHT as 854x480")
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -213,7 +221,7 @@ class AugmentationRequest(BaseModel):
         None, description="What guidance strengthens, where the card lists a choice."
     )
     eta: Share | None = Field(None, description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).")
-    size: Annotated[int | str | None, BeforeValidator(_whole)] = Field(
+    size: Annotated[int | str | None, BeforeValidator(_a_size)] = Field(
         None,
         union_mode="left_to_right",
         json_schema_extra={"anyOf": SIZE_SCHEMA},
