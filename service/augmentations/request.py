@@ -47,6 +47,13 @@ EXAMPLES: list[JsonValue] = [
         "seed": 42,
         "name": "nuclei, three times as many",
     },
+    {
+        "dataset": "nuclei",
+        "model": "siamese-nuclei",
+        "ratio": 2,
+        "objects": {"nucleus": {"count": [5, 20], "size": [10, 24]}},
+        "fit": "stretch",
+    },
     {"dataset": "tiles@1", "model": "cosimgen-dubai", "count": 500, "balance": {"Water": 0.2}, "dry_run": True},
 ]
 
