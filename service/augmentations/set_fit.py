@@ -26,6 +26,7 @@ Sides = tuple[int, int]
 """(width, height) in pixels."""
 Range = tuple[float, float]
 """The least and the greatest."""
+_SCALES = ("px_per_image_px", "metres_per_px")
 SAME_SCALE = 1.1
 """Scales within this factor of each other count as the same."""
 
@@ -47,6 +48,8 @@ class SetFit(_Frozen):
     drawn_scale: Range = Field(description="pixels of the network for one of the real item")
     enlarged: float = Field(description="times by which the model's largest square is stretched to a twin, at most")
     trained_scale: Range | None = Field(description="pixels of the network for one of a training image, from the card")
+    drawn_metres: Range | None = Field(None, description="metres to a pixel of the network, if the dataset says")
+    trained_metres: Range | None = Field(None, description="the same in training, from the card")
 
     def job_members(self, *, mask: bool) -> dict[str, Any]:
         """Size, fit and windows as a generation job takes them, given masks at the twins' size or none."""
@@ -76,21 +79,28 @@ class _Trained:
     kind: str
     tile_px: int | None
     scale: Range | None
+    metres: Range | None
 
     @classmethod
     def of(cls, card: ModelCard) -> _Trained:
         about = card.training.get("fit")
         if not isinstance(about, dict):
-            return cls("crop", None, None)
-        scales = about.get("scale", {}).get("px_per_image_px")
-        scale = None if not scales else (float(min(scales)), float(max(scales)))
-        return cls(str(about.get("kind", "crop")), about.get("tile_px"), scale)
+            return cls("crop", None, None, None)
+        scale = about.get("scale", {})
+        ranges = [_range([found]) if (found := scale.get(name)) else None for name in _SCALES]
+        return cls(str(about.get("kind", "crop")), about.get("tile_px"), *ranges)
 
 
 def decide_fit(
-    request: FitRequest, card: ModelCard, sizes: Sequence[Sides], settings: Settings, faults: Faults
+    request: FitRequest,
+    card: ModelCard,
+    sizes: Sequence[Sides],
+    settings: Settings,
+    faults: Faults,
+    *,
+    metres_per_px: float | None = None,
 ) -> SetFit:
-    """The fit of a set of items with these ``sizes``. Adds what is wrong to ``faults``.
+    """The fit of a set of items with these ``sizes``, and ``metres_per_px`` if known. Adds what is wrong to ``faults``.
 
     Without ``fit`` and ``size``: a model of tiles at the items' own scale draws canvases as large as they are. Other
     models draw squares of what they were trained on, or the whole item if that was stretched; they are given back at
@@ -117,6 +127,8 @@ def decide_fit(
     if size is None:
         _check_parts(fit, parts, canvas, settings, faults)
     twins = parts if size is None else [sides_of(size)] * len(parts)
+    drawn = _drawn(card, canvas, parts, twins)
+    metres = None if metres_per_px is None else _range([[metres_per_px / each for each in drawn]])
     return SetFit(
         fit=fit,
         size=size,
@@ -125,8 +137,10 @@ def decide_fit(
         drawn_size=size if size is not None else size_of(*Counter(parts).most_common(1)[0][0]),
         scale=_range([wide / part[0], tall / part[1]] for part, (wide, tall) in zip(parts, twins, strict=True)),
         enlarged=1.0 if canvas is not None else round(max(max(map(max, twins)) / max(card.sizes_px), 1.0), 4),
-        drawn_scale=_drawn(card, canvas, parts, twins),
+        drawn_scale=drawn,
         trained_scale=trained.scale,
+        drawn_metres=metres,
+        trained_metres=trained.metres,
     )
 
 
@@ -174,7 +188,7 @@ def _drawn(card: ModelCard, canvas: CanvasParameters | None, parts: Sequence[Sid
 
 def _range(pairs: Any) -> Range:
     values = [value for pair in pairs for value in pair]
-    return round(min(values), 4), round(max(values), 4)
+    return float(f"{min(values):.4g}"), float(f"{max(values):.4g}")
 
 
 def _check_parts(
