@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from service.augmentations.plan_values import ScaleFigures
-from service.augmentations.set_fit import SAME_SCALE, Range, SetFit
+from service.augmentations.set_fit import SetFit
+from service.jobs.trained_fit import SAME_SCALE, Range
 
 _ENLARGED = 1.5
 """Twins that are so many times larger than what the model draws are visibly less sharp than real images."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
 from model_store.card import ModelCard
 from service.jobs.sizes import CanvasParameters, Fit, Size, sides_of, size_of
+from service.jobs.trained_fit import Range, TrainedFit
 from service.jobs.validate_fit import FitRequest, check_fit
 from service.kit.frozen import _Frozen
 from service.kit.validation import Faults
@@ -24,11 +24,6 @@ from service.settings import Settings
 
 Sides = tuple[int, int]
 """(width, height) in pixels."""
-Range = tuple[float, float]
-"""The least and the greatest."""
-_SCALES = ("px_per_image_px", "metres_per_px")
-SAME_SCALE = 1.1
-"""Scales within this factor of each other count as the same."""
 
 
 class SetFit(_Frozen):
@@ -72,25 +67,6 @@ class SetFit(_Frozen):
         return [round(wide / width, 4), round(tall / height, 4)]
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """The scale of a model: the ``kind`` of its training's fit, the side of its tiles, and the range of its scales."""
-
-    kind: str
-    tile_px: int | None
-    scale: Range | None
-    metres: Range | None
-
-    @classmethod
-    def of(cls, card: ModelCard) -> _Trained:
-        about = card.training.get("fit")
-        if not isinstance(about, dict):
-            return cls("crop", None, None, None)
-        scale = about.get("scale", {})
-        ranges = [_range([found]) if (found := scale.get(name)) else None for name in _SCALES]
-        return cls(str(about.get("kind", "crop")), about.get("tile_px"), *ranges)
-
-
 def decide_fit(
     request: FitRequest,
     card: ModelCard,
@@ -106,7 +82,7 @@ def decide_fit(
     models draw squares of what they were trained on, or the whole item if that was stretched; they are given back at
     the size that they have in the item.
     """
-    trained = _Trained.of(card)
+    trained = TrainedFit.of(card)
     fit, size, tile_px = request.fit, request.size, None
     if fit is None and size is None and request.canvas is None:
         fit, tile_px = _native(card, trained, sizes, settings)
@@ -117,7 +93,7 @@ def decide_fit(
         canvas = None if request.canvas is None else checked.canvas
     fit = fit or "crop"
     if fit == "canvas" and canvas is None:
-        window_px = _window(card, trained)
+        window_px = trained.window_px(card)
         canvas = CanvasParameters(window_px=window_px, overlap_px=window_px // 2, weights="smooth")
     if fit == "crop" and size is None:
         tile_px = tile_px or (trained.tile_px if trained.kind == "tiles" else None)
@@ -144,27 +120,20 @@ def decide_fit(
     )
 
 
-def _native(card: ModelCard, trained: _Trained, sizes: Sequence[Sides], settings: Settings) -> tuple[Fit, int | None]:
+def _native(card: ModelCard, trained: TrainedFit, sizes: Sequence[Sides], settings: Settings) -> tuple[Fit, int | None]:
     """The fit that keeps the scale, and the side of tiles."""
     if trained.kind == "stretch":
         return "stretch", None
     if trained.kind != "tiles" or trained.tile_px is None:
         return "crop", None
-    window_px = _window(card, trained)
+    window_px = trained.window_px(card)
     fits = all(
         min(each) >= window_px and max(each) <= settings.max_mask_px and each[0] * each[1] <= settings.max_canvas_px
         for each in sizes
     )
-    if fits and 1 / SAME_SCALE <= window_px / trained.tile_px <= SAME_SCALE:
+    if fits and trained.draws_canvases(card):
         return "canvas", None
     return "crop", trained.tile_px
-
-
-def _window(card: ModelCard, trained: _Trained) -> int:
-    """The window that shows as much as a training tile did, as nearly as the card's sizes allow."""
-    if trained.tile_px is None:
-        return card.default_size_px
-    return min(card.sizes_px, key=lambda size: abs(size - (trained.tile_px or size)))
 
 
 def _part(fit: Fit, tile_px: int | None, sides: Sides) -> Sides:
