@@ -12,6 +12,8 @@
                      mask, and object_report says how well
     transforms       transforms of masks that never invent a label
     prompts          prompts from templates
+    set_fit          size and scale of the twins; scale_report says how they compare with the real items
+    mask_maker       the masks of entries
     candidates       the real items that a source of masks can draw from
     entries          the entries of a plan, and the generation jobs they make
     plan             the plan itself: which twins to make next

@@ -74,14 +74,15 @@ def admit(
     sizes: Sequence[Sides],
     settings: Settings,
     fit: SetFit | None = None,
+    metres_per_px: float | None = None,
     new_seed: Callable[[], int] = new_job_seed,
     faults: Faults | None = None,
 ) -> AugmentationParameters:
     """The parameters of the requested set, for items of these ``sizes`` (width, height) with ``classes``.
 
     ``settings`` have the service's own limits; ``faults`` are those found in the request before; ``fit`` is one
-    that was decided before. Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are the only
-    faults.
+    that was decided before; ``metres_per_px`` is the side of an item's pixel, if known. Raises :class:`InvalidRequest`,
+    or :class:`UnknownClass` if unknown classes are the only faults.
     """
     faults = Faults() if faults is None else faults
     match = match_classes(classes, card, request.class_map, faults)
@@ -91,7 +92,7 @@ def admit(
     weights = _weights(request, card, bool(templates), faults)
     _check_acceptance(request, card, weights, faults)
     steering = check_steering(request, card, settings.max_steps, faults)
-    fit = fit or decide_fit(request, card, sizes, settings, faults)
+    fit = fit or decide_fit(request, card, sizes, settings, faults, metres_per_px=metres_per_px)
     objects = check_objects(request, card, match, weights, None if fit.size is None else sides_of(fit.size), faults)
     name = _name(request, faults)
     faults.raise_if_any()

@@ -7,8 +7,8 @@ is made again from the same request and data continues where another one stopped
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -19,21 +19,14 @@ from service.augmentations.balance import BalanceTarget, Feasibility, feasibilit
 from service.augmentations.candidates import Candidates
 from service.augmentations.class_sets import ClassSets, class_sets
 from service.augmentations.entries import JobGroup, PlanEntry, Wanted, job_groups
-from service.augmentations.object_control import meet_rules
-from service.augmentations.object_rules import Missed
+from service.augmentations.mask_maker import MaskMaker, check_objects_exist
 from service.augmentations.pool import FOUND_SHARE, Pool, histogram
 from service.augmentations.prompts import class_phrases
 from service.augmentations.request import MaskSource
 from service.augmentations.set_counts import SetCounts
-from service.augmentations.set_fit import SetFit
-from service.augmentations.transforms.base import Segmentation, TransformContext
-from service.augmentations.transforms.compose import Composed, compose
-from service.augmentations.transforms.framing import Framing
+from service.augmentations.transforms.compose import Composed
 from service.errors import InvalidRequest
-from service.jobs.sizes import sides_of
 from service.kit.seeds import sample_seed
-from service.kit.validation import join_list
-from service.masks.png_file import MIN_SIDE_PX
 
 __all__ = ["JobGroup", "Plan", "PlanEntry", "Wanted", "job_groups", "make_plan"]
 
@@ -44,8 +37,6 @@ _MIN_LABELLED = 0.5
 _MAX_CLASS_WEIGHT = 5.0
 """Limit of a class's weight in transforms, however far its target is out of reach; other classes must survive."""
 _MIN_RATE = 0.25
-_DONORS = 2
-"""Other masks of each class from which a mask takes the objects that it lacks."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Its multiples, modulo 1, are evenly spread, however many there are."""
 
@@ -89,7 +80,7 @@ def make_plan(parameters: AugmentationParameters, card: ModelCard, pool: Pool) -
         if not len(group):
             _refuse(len(histograms), skipped)
     first = next(iter(candidates.values()))
-    _check_objects(parameters, card, histograms[np.flatnonzero(usable)])
+    check_objects_exist(parameters, card, histograms[np.flatnonzero(usable)])
     target = target_of(parameters.balance, parameters.balance_by, first.contributed, parameters.match.background)
     names = [entry.name for entry in card.classes]
     feasible = {
@@ -157,28 +148,7 @@ class Plan:
             raise ValueError(
                 f"entry {wanted.index} is made by classes; its mask is drawn by the model, and not known before"
             )
-        return self._made(wanted)[0]
-
-    def _made(self, wanted: Wanted) -> tuple[Composed, Mapping[int, Missed]]:
-        transformed = wanted.source == "transformed"
-        context = TransformContext(self._class_weights, self.parameters.match.background)
-        partners = () if wanted.partner is None else (wanted.partner,)
-        composed = compose(
-            self.pool.segmentation(wanted.item),
-            np.random.default_rng(wanted.seed),
-            self.parameters.transforms if transformed else None,
-            _Others(self.pool, partners),
-            framing=_framing(self.parameters.fit),
-            context=context,
-            fill=True,
-        )
-        if not self.parameters.objects:
-            return composed, {}
-        # of its own, so that a rule changes nothing else
-        rng = np.random.default_rng([wanted.seed, 2])
-        others = _Others(self.pool, wanted.others)
-        context = replace(context, others=others, fill=True, framing=_framing(self.parameters.fit))
-        return meet_rules(composed, self.parameters.objects, rng, context)
+        return self._maker.make(wanted)[0]
 
     @cached_property
     def real(self) -> np.ndarray:
@@ -223,8 +193,8 @@ class Plan:
             prompt = self._prompt(item, indices, rng)
             wanted = Wanted(index, item, source, seed, None, prompt, names if prompt is None else None, names)
             return PlanEntry(wanted, None, None, (), self._set_shares[self.sets.of_item[item]])
-        donors = self._donors(np.random.default_rng([seed, 3]))
-        composed, missed = self._made(Wanted(index, item, source, seed, partner, None, None, (), donors))
+        donors = self._maker.donors(np.random.default_rng([seed, 3]))
+        composed, missed = self._maker.make(Wanted(index, item, source, seed, partner, None, None, (), donors))
         made = composed.segmentation
         shares = histogram(made.labels, len(self.card.classes))
         indices = tuple(int(number) for number in np.flatnonzero(shares >= FOUND_SHARE))
@@ -245,16 +215,9 @@ class Plan:
         place = int(np.searchsorted(reached, rng.random() * reached[-1], side="right"))
         return int(self.candidates[False].items[min(place, len(reached) - 1)])
 
-    def _donors(self, rng: np.random.Generator) -> tuple[int, ...]:
-        """Items with objects that a rule may ask for, a few of each class, from which a mask takes what it lacks."""
-        found: list[int] = []
-        for index in sorted(self.parameters.objects):
-            count = self.parameters.objects[index].count
-            if count is not None and count[0] > 0:
-                items = self.candidates[False].items
-                able = items[np.asarray(self.pool.histograms)[items, index] > 0]
-                found += [int(item) for item in rng.choice(able, size=min(_DONORS, len(able)), replace=False)]
-        return tuple(dict.fromkeys(found))
+    @cached_property
+    def _maker(self) -> MaskMaker:
+        return MaskMaker(self.parameters, self.pool, self.candidates[False].items, self._class_weights)
 
     @cached_property
     def _set_shares(self) -> np.ndarray:
@@ -273,44 +236,6 @@ class Plan:
                 self.target.shares[able] / reached[able], 1 / _MAX_CLASS_WEIGHT, _MAX_CLASS_WEIGHT
             )
         return class_weights
-
-
-class _Others(Sequence[Segmentation]):
-    """The segmentations of other items, each read when it is needed."""
-
-    def __init__(self, pool: Pool, items: tuple[int, ...]) -> None:
-        self._pool = pool
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, place: int) -> Segmentation:  # type: ignore[override]
-        return self._pool.segmentation(self._items[place])
-
-
-def _check_objects(parameters: AugmentationParameters, card: ModelCard, histograms: np.ndarray) -> None:
-    """Raises InvalidRequest if a rule asks for objects of a class that none of the masks has."""
-    lacking = [
-        card.classes[index].name
-        for index, rule in parameters.objects.items()
-        if rule.count is not None and rule.count[0] > 0 and not histograms[:, index].any()
-    ]
-    if lacking:
-        detail = (
-            f"objects asks for {join_list(lacking)}, and none of the {len(histograms)} masks has any to clone; leave "
-            "it out, or use a dataset or splits with such objects"
-        )
-        raise InvalidRequest(detail, errors=[{"pointer": "/objects", "detail": detail}])
-
-
-def _framing(fit: SetFit) -> Framing:
-    return Framing(
-        square=fit.fit == "crop",
-        size=None if fit.size is None else sides_of(fit.size),
-        tile_px=fit.tile_px,
-        least_px=MIN_SIDE_PX if fit.canvas is None else fit.canvas.window_px,
-    )
 
 
 def _refuse(items: int, skipped: Mapping[str, int]) -> None:

@@ -47,6 +47,13 @@ EXAMPLES: list[JsonValue] = [
         "seed": 42,
         "name": "nuclei, three times as many",
     },
+    {
+        "dataset": "nuclei",
+        "model": "siamese-nuclei",
+        "ratio": 2,
+        "objects": {"nucleus": {"count": [5, 20], "size": [10, 24]}},
+        "fit": "stretch",
+    },
     {"dataset": "tiles@1", "model": "cosimgen-dubai", "count": 500, "balance": {"Water": 0.2}, "dry_run": True},
 ]
 
@@ -60,6 +67,14 @@ def _few(value: object) -> object:
     # before the entries are validated one by one, each with a fault of its own
     if isinstance(value, Mapping) and len(value) > MAX_NAMES:
         raise PydanticCustomError("too_many", f"it has {len(value)} entries; give at most {MAX_NAMES}")
+    return value
+
+
+def _a_size(value: object) -> object:
+    value = _whole(value)
+    # one fault, and not one for each type that it might have had
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | str)):
+        raise PydanticCustomError("size", "give the side of a square in pixels, or WIDTHxHEIGHT as 854x480")
     return value
 
 
@@ -213,7 +228,7 @@ class AugmentationRequest(BaseModel):
         None, description="What guidance strengthens, where the card lists a choice."
     )
     eta: Share | None = Field(None, description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).")
-    size: Annotated[int | str | None, BeforeValidator(_whole)] = Field(
+    size: Annotated[int | str | None, BeforeValidator(_a_size)] = Field(
         None,
         union_mode="left_to_right",
         json_schema_extra={"anyOf": SIZE_SCHEMA},

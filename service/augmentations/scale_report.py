@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from service.augmentations.plan_values import ScaleFigures
-from service.augmentations.set_fit import SAME_SCALE, Range, SetFit
+from service.augmentations.set_fit import SetFit
+from service.jobs.trained_fit import SAME_SCALE, Range
 
 _ENLARGED = 1.5
 """Twins that are so many times larger than what the model draws are visibly less sharp than real images."""
@@ -34,7 +35,14 @@ def scale_notes(fit: SetFit) -> list[str]:
             f"Twins come at {twins} times the real items' scale: an object of {_EXAMPLE_PX} px has {sides} px in them, "
             f"so a mix of both teaches wrong sizes. Leave size {fit.size} out, and twins are as large as real items."
         )
-    if trained is not None and not _same(drawn, trained, _FOREIGN):
+    metres, trained_metres = fit.drawn_metres, fit.trained_metres
+    if metres is not None and trained_metres is not None:
+        if not _same(metres, trained_metres, _FOREIGN):
+            notes.append(
+                f"A pixel of the network stands for {_metres(metres)}, and stood for {_metres(trained_metres)} in "
+                f"training: things may look wrong at that scale. {_remedy(fit)}"
+            )
+    elif trained is not None and not _same(drawn, trained, _FOREIGN):
         notes.append(
             f"The model draws {_said(drawn)} px for each of a real item, and was trained with {_said(trained)}: things "
             f"may look wrong at that scale. {_remedy(fit)}"
@@ -56,6 +64,12 @@ def _remedy(fit: SetFit) -> str:
 
 def _same(found: Range, expected: Range, factor: float) -> bool:
     return found[0] >= expected[0] / factor and found[1] <= expected[1] * factor
+
+
+def _metres(scale: Range) -> str:
+    unit, factor = ("m", 1.0) if scale[1] >= 0.001 else ("micrometres", 1e6)
+    low, high = (f"{value * factor:.3g}" for value in scale)
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
 def _said(scale: Range, digits: int = 2) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
 from model_store.card import ModelCard
 from service.jobs.sizes import CanvasParameters, Fit, Size, sides_of, size_of
+from service.jobs.trained_fit import Range, TrainedFit
 from service.jobs.validate_fit import FitRequest, check_fit
 from service.kit.frozen import _Frozen
 from service.kit.validation import Faults
@@ -24,10 +24,6 @@ from service.settings import Settings
 
 Sides = tuple[int, int]
 """(width, height) in pixels."""
-Range = tuple[float, float]
-"""The least and the greatest."""
-SAME_SCALE = 1.1
-"""Scales within this factor of each other count as the same."""
 
 
 class SetFit(_Frozen):
@@ -47,6 +43,8 @@ class SetFit(_Frozen):
     drawn_scale: Range = Field(description="pixels of the network for one of the real item")
     enlarged: float = Field(description="times by which the model's largest square is stretched to a twin, at most")
     trained_scale: Range | None = Field(description="pixels of the network for one of a training image, from the card")
+    drawn_metres: Range | None = Field(None, description="metres to a pixel of the network, if the dataset says")
+    trained_metres: Range | None = Field(None, description="the same in training, from the card")
 
     def job_members(self, *, mask: bool) -> dict[str, Any]:
         """Size, fit and windows as a generation job takes them, given masks at the twins' size or none."""
@@ -69,34 +67,22 @@ class SetFit(_Frozen):
         return [round(wide / width, 4), round(tall / height, 4)]
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """The scale of a model: the ``kind`` of its training's fit, the side of its tiles, and the range of its scales."""
-
-    kind: str
-    tile_px: int | None
-    scale: Range | None
-
-    @classmethod
-    def of(cls, card: ModelCard) -> _Trained:
-        about = card.training.get("fit")
-        if not isinstance(about, dict):
-            return cls("crop", None, None)
-        scales = about.get("scale", {}).get("px_per_image_px")
-        scale = None if not scales else (float(min(scales)), float(max(scales)))
-        return cls(str(about.get("kind", "crop")), about.get("tile_px"), scale)
-
-
 def decide_fit(
-    request: FitRequest, card: ModelCard, sizes: Sequence[Sides], settings: Settings, faults: Faults
+    request: FitRequest,
+    card: ModelCard,
+    sizes: Sequence[Sides],
+    settings: Settings,
+    faults: Faults,
+    *,
+    metres_per_px: float | None = None,
 ) -> SetFit:
-    """The fit of a set of items with these ``sizes``. Adds what is wrong to ``faults``.
+    """The fit of a set of items with these ``sizes``, and ``metres_per_px`` if known. Adds what is wrong to ``faults``.
 
     Without ``fit`` and ``size``: a model of tiles at the items' own scale draws canvases as large as they are. Other
     models draw squares of what they were trained on, or the whole item if that was stretched; they are given back at
     the size that they have in the item.
     """
-    trained = _Trained.of(card)
+    trained = TrainedFit.of(card)
     fit, size, tile_px = request.fit, request.size, None
     if fit is None and size is None and request.canvas is None:
         fit, tile_px = _native(card, trained, sizes, settings)
@@ -107,7 +93,7 @@ def decide_fit(
         canvas = None if request.canvas is None else checked.canvas
     fit = fit or "crop"
     if fit == "canvas" and canvas is None:
-        window_px = _window(card, trained)
+        window_px = trained.window_px(card)
         canvas = CanvasParameters(window_px=window_px, overlap_px=window_px // 2, weights="smooth")
     if fit == "crop" and size is None:
         tile_px = tile_px or (trained.tile_px if trained.kind == "tiles" else None)
@@ -117,6 +103,8 @@ def decide_fit(
     if size is None:
         _check_parts(fit, parts, canvas, settings, faults)
     twins = parts if size is None else [sides_of(size)] * len(parts)
+    drawn = _drawn(card, canvas, parts, twins)
+    metres = None if metres_per_px is None else _range([[metres_per_px / each for each in drawn]])
     return SetFit(
         fit=fit,
         size=size,
@@ -125,32 +113,27 @@ def decide_fit(
         drawn_size=size if size is not None else size_of(*Counter(parts).most_common(1)[0][0]),
         scale=_range([wide / part[0], tall / part[1]] for part, (wide, tall) in zip(parts, twins, strict=True)),
         enlarged=1.0 if canvas is not None else round(max(max(map(max, twins)) / max(card.sizes_px), 1.0), 4),
-        drawn_scale=_drawn(card, canvas, parts, twins),
+        drawn_scale=drawn,
         trained_scale=trained.scale,
+        drawn_metres=metres,
+        trained_metres=trained.metres,
     )
 
 
-def _native(card: ModelCard, trained: _Trained, sizes: Sequence[Sides], settings: Settings) -> tuple[Fit, int | None]:
+def _native(card: ModelCard, trained: TrainedFit, sizes: Sequence[Sides], settings: Settings) -> tuple[Fit, int | None]:
     """The fit that keeps the scale, and the side of tiles."""
     if trained.kind == "stretch":
         return "stretch", None
     if trained.kind != "tiles" or trained.tile_px is None:
         return "crop", None
-    window_px = _window(card, trained)
+    window_px = trained.window_px(card)
     fits = all(
         min(each) >= window_px and max(each) <= settings.max_mask_px and each[0] * each[1] <= settings.max_canvas_px
         for each in sizes
     )
-    if fits and 1 / SAME_SCALE <= window_px / trained.tile_px <= SAME_SCALE:
+    if fits and trained.draws_canvases(card):
         return "canvas", None
     return "crop", trained.tile_px
-
-
-def _window(card: ModelCard, trained: _Trained) -> int:
-    """The window that shows as much as a training tile did, as nearly as the card's sizes allow."""
-    if trained.tile_px is None:
-        return card.default_size_px
-    return min(card.sizes_px, key=lambda size: abs(size - (trained.tile_px or size)))
 
 
 def _part(fit: Fit, tile_px: int | None, sides: Sides) -> Sides:
@@ -174,7 +157,7 @@ def _drawn(card: ModelCard, canvas: CanvasParameters | None, parts: Sequence[Sid
 
 def _range(pairs: Any) -> Range:
     values = [value for pair in pairs for value in pair]
-    return round(min(values), 4), round(max(values), 4)
+    return float(f"{min(values):.4g}"), float(f"{max(values):.4g}")
 
 
 def _check_parts(

@@ -95,6 +95,7 @@ def plan_augmentation(
         sizes=[(record.width, record.height) for _, record in records],
         settings=settings,
         fit=fit,
+        metres_per_px=dataset.about.metres_per_px,
         faults=faults,
     )
     pool = StoredPool(dataset, parameters.match, records)

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     "--fit",
     type=click.Choice(["stretch", "crop", "canvas"]),
     help="What to do with masks and sizes that are not square: stretch the model's square; crop the centre square; or "
-    "draw a canvas as large as the mask, by overlapping windows.",
+    "draw a canvas as large as the mask, by overlapping windows.  [default: as the model was trained]",
 )
 @click.option("--overlap", type=click.IntRange(min=0), metavar="PX", help="Of a canvas's windows.  [default: half]")
 @click.option(

@@ -61,7 +61,7 @@ def augment(
     ``idempotency_key``: calls with the same key return the same augmentation. ``wait``: wait until it has ended, with a
     bar if ``progress``. ``options`` are further members of ``POST /augmentations``: ``balance``, ``balance_by``,
     ``objects``, ``masks``, ``class_map``, ``splits``, ``prompt``, ``acceptance``, ``budget``, ``seed``, ``steps``,
-    ``guidance_scale``, ``guidance_target``, ``eta``, ``size``, ``name``, ``callback_url``.
+    ``guidance_scale``, ``guidance_target``, ``eta``, ``fit``, ``size``, ``canvas``, ``name``, ``callback_url``.
 
     Twins are made in rounds until ``count`` of them are accepted, or the budget is spent. Raises ApiProblem with every
     fault of the request.

@@ -84,13 +84,13 @@ def generate(
     the same seed and parameters give the same twins. ``steps``, ``guidance_scale``, ``guidance_target``, ``eta``: the
     sampler's settings, by default those of the card. ``size``: side of image and mask in pixels, or "854x480" with a
     ``fit``. ``fit``: for masks and sizes that are not square: "stretch", "crop" (the centre square), or "canvas" (as
-    large as the mask, by overlapping windows; ``canvas={"overlap_px": 64}`` says how they lie). ``pairs=True``: refuse
-    a request whose twins would have no masks. ``priority="interactive"``: a small job that goes ahead of others.
-    ``layout``: how the store holds the files. ``name``: your own name for the job. ``callback_url``: where a signed
-    webhook is sent when it ends. ``idempotency_key``: calls with the same key return the same job, so that a restarted
-    script finds its job. ``wait``: wait until the job has ended, as :meth:`Job.wait` does, with a bar if ``progress``.
-
-    Raises ApiProblem with every fault of the request, and InvalidRequest for something that is not a mask.
+    large as the mask, by overlapping windows; ``canvas={"overlap_px": 64}`` says how they lie); by default as the model
+    was trained, if its card says so. ``pairs=True``: refuse a request whose twins would have no masks.
+    ``priority="interactive"``: a small job that goes ahead of others. ``layout``: how the store holds the files.
+    ``name``: your own name for the job. ``callback_url``: where a signed webhook is sent when it ends.
+    ``idempotency_key``: calls with the same key return the same job, so that a restarted script finds its job.
+    ``wait``: wait until the job has ended, as :meth:`Job.wait` does, with a bar if ``progress``.  Raises ApiProblem
+    with every fault of the request, and InvalidRequest for something that is not a mask.
     """
     given = {
         "model": model,

@@ -226,14 +226,15 @@ class GenerateRequest(BaseModel):
         union_mode="left_to_right",
         json_schema_extra={"anyOf": SIZE_SCHEMA},
         description="Side of image and mask in pixels, one of the card's sizes; or, with fit stretch or canvas, any "
-        "size, also WIDTHxHEIGHT. If absent: the card's default, or with these fits the size of each mask.",
+        "size, also WIDTHxHEIGHT. If absent: the card's default, or with these fits the size of each mask; without "
+        "masks, a model of stretched images gives their native size.",
     )
     fit: Fit | None = Field(
         None,
         description="How masks and sizes that are not the model's squares are fitted. stretch: drawn as a square, and "
         "given back at the size of the mask. crop: the centre square of each mask. canvas: drawn as large as the mask, "
-        "at the model's own scale, by overlapping windows whose predictions are averaged at every step. If absent, "
-        "only squares are taken.",
+        "at the model's own scale, by overlapping windows whose predictions are averaged at every step. If absent: as "
+        "the model was trained (training.fit of its card); if the card does not say, only squares are taken.",
     )
     canvas: CanvasRequest | None = Field(None, description="The windows of a canvas; only with fit canvas.")
     priority: Priority = Field(

@@ -12,6 +12,7 @@ from model_store.card import ModelCard, join_words
 from service.broker.priority import Priority
 from service.jobs.parameters import GenerationParameters, Layout
 from service.jobs.request import NAME_MAX_CHARS, GenerateRequest
+from service.jobs.trained_fit import with_trained_fit
 from service.jobs.validate_fit import check_fit
 from service.jobs.validate_inputs import (
     check_classes,
@@ -58,7 +59,8 @@ def admit(
     prompt = check_prompt(request, card, settings, faults)
     classes = check_classes(request, card, faults)
     faults_of_size = Faults()
-    fitted = check_fit(request, given, card, settings, faults_of_size)
+    sized = with_trained_fit(request, given, card, settings)
+    fitted = check_fit(sized, given, card, settings, faults_of_size)
     masks = _masks(request, card, fitted.masks, reader, faults, tenant)
     # Masks without a count make one twin each; without both, the faults of the masks say why.
     count = request.count if request.count is not None else len(masks or ())

@@ -161,3 +161,55 @@ def test_what_fits_nothing_is_refused_with_value_limit_and_remedy(small: TestCli
     [fault] = answer.json()["errors"]
     assert fault["pointer"] == pointer
     assert words in fault["detail"]
+
+
+def trained(name: str, kind: str, **about: Any) -> dict[str, Any]:
+    """A card of 64 and 128 px that says how the images of its training were fitted."""
+    return mask_card(name, training={"fit": {"kind": kind, "size_px": 64, **about}})
+
+
+FROM_THE_CARD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int | str | None, str | None]]] = {
+    "crop, a rectangle": (trained("a", "crop"), {"mask": WIDE}, (64, "crop")),
+    "crop, a prompt": (trained("a", "crop"), {"prompt": "cells"}, (64, None)),
+    "stretch, a rectangle": (trained("a", "stretch"), {"mask": WIDE}, (None, "stretch")),
+    "stretch, a prompt": (
+        trained("a", "stretch", native_sizes_px={"300x200": 1, "854x480": 5}),
+        {"prompt": "cells"},
+        ("854x480", "stretch"),
+    ),
+    "stretch, a native size over the limit": (
+        trained("a", "stretch", native_sizes_px={"9000x9000": 5}),
+        {"prompt": "cells"},
+        (64, None),
+    ),
+    "stretch, the model's square": (
+        trained("a", "stretch", native_sizes_px={"854x480": 5}),
+        {"prompt": "cells", "size": 128},
+        (128, None),
+    ),
+    "tiles at the masks' scale": (trained("a", "tiles", tile_px=128), {"mask": WIDE}, (None, "canvas")),
+    "tiles at the masks' scale, a size": (
+        trained("a", "tiles", tile_px=128),
+        {"prompt": "cells", "size": "300x200"},
+        ("300x200", "canvas"),
+    ),
+    "tiles at another scale": (trained("a", "tiles", tile_px=96), {"mask": TALL[:96]}, (64, None)),
+    "fit of the request": (trained("a", "tiles", tile_px=128), {"mask": WIDE, "fit": "stretch"}, (None, "stretch")),
+    "a card that does not say": (mask_card("a"), {"prompt": "cells"}, (64, None)),
+}
+
+
+@pytest.mark.parametrize("case", FROM_THE_CARD)
+def test_without_fit_a_request_has_that_of_the_models_training(
+    client: TestClient, store: ObjectStore, case: str
+) -> None:
+    about, body, (size, fit) = FROM_THE_CARD[case]
+    register(store, about)
+    mask = {"mask": sent(pillow_file(body["mask"]))} if "mask" in body else {}
+    job = make(client, **{**body, **mask, "model": "a", "count": 1})
+    parameters = job["parameters"]
+    assert (parameters["size"], parameters["fit"]) == (size, fit)
+    if fit == "canvas":
+        assert parameters["canvas"]["window_px"] == 128, "a window shows as much as a tile did"
+    again = {name: value for name, value in parameters.items() if value is not None}
+    assert make(client, **again)["parameters"] == parameters

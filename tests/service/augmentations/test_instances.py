@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -10,8 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from model_store.masks.resize import majority_resize, resize_instances
+from service.augmentations.admission import admit
+from service.augmentations.entries import instances_png
+from service.augmentations.plan import make_plan
+from service.augmentations.pool import ArrayPool
+from service.augmentations.request import AugmentationRequest
+from service.augmentations.set_counts import SetCounts
 from service.augmentations.transforms.base import IGNORE, Segmentation, TransformContext
 from service.augmentations.transforms.clone import clone
 from service.augmentations.transforms.compose import compose, remake
@@ -23,7 +31,8 @@ from service.augmentations.transforms.parameters import TRANSFORM_NAMES, Transfo
 from service.augmentations.transforms.resize import resize
 from service.augmentations.transforms.scale import scale
 from service.augmentations.transforms.shift import shift
-from tests.service.augmentations.scenes import masks_of, scene, square_of
+from service.settings import Settings
+from tests.service.augmentations.scenes import CLASSES, MASKS, WORDS, masks_of, scene, square_of
 
 GROUND = TransformContext(background=frozenset({0}))
 ALWAYS = Transforms.model_validate(
@@ -227,3 +236,26 @@ def test_a_filled_border_belongs_to_the_nearest_instance() -> None:
 def test_an_instance_map_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(4, 4\): not \(4, 5\)"):
         Segmentation(np.zeros((4, 4), dtype=np.uint8), np.zeros((4, 5), dtype=np.int32))
+
+
+def test_a_plan_gives_each_mask_its_instances_and_makes_them_again() -> None:
+    masks = [scene(number) for number in range(40)]
+    maps = [None if number % 4 == 0 else numbered(mask, number).instances for number, mask in enumerate(masks)]
+    body = {"count": 40, "size": 32, "seed": 1, "masks": {"transforms": ["clone", "merge", "drop", "flip", "elastic"]}}
+    request = AugmentationRequest.model_validate({"dataset": "tiles", "model": "toy", **body})
+    sizes = [(40, 40)] * len(masks)
+    parameters = admit(request, MASKS, CLASSES, sizes=sizes, settings=Settings())
+    plan = make_plan(parameters, MASKS, ArrayPool(masks, len(WORDS), instances=maps))
+    for entry in plan.next(SetCounts.empty(len(WORDS)), 40):
+        assert (entry.instances is None) == (maps[entry.wanted.item] is None)
+        again = plan.compose(entry.wanted).segmentation.instances
+        assert np.array_equal(again, entry.instances) if entry.instances is not None else again is None  # type: ignore[arg-type]
+
+
+def test_more_numbers_than_a_file_has_are_counted_anew() -> None:
+    instances = np.array([[0, 70_000, 9], [65_535, 9, 3]], dtype=np.int32)
+    with Image.open(io.BytesIO(instances_png(instances) or b"")) as image:
+        assert np.array(image).tolist() == [[0, 4, 2], [3, 2, 1]]
+    with Image.open(io.BytesIO(instances_png(np.minimum(instances, 65_535)) or b"")) as image:
+        assert np.array(image).tolist() == [[0, 65_535, 9], [65_535, 9, 3]]
+    assert instances_png(np.zeros((2, 2), dtype=np.int32)) is None

@@ -103,6 +103,23 @@ def test_a_scale_that_the_model_has_not_learnt_is_warned_of() -> None:
     assert (figures.fit, figures.window_px, figures.trained_px_per_image_px) == ("canvas", 32, (0.1, 0.2))
 
 
+def test_where_both_are_known_scales_are_compared_in_metres() -> None:
+    card = trained(kind="crop", scale={"px_per_image_px": [0.25, 0.25], "metres_per_px": [1.2, 1.2]})
+    request = AugmentationRequest.model_validate({"dataset": "d", "model": "m", "count": 1})
+    near, far = (
+        decide_fit(request, card, [(16, 16)], SETTINGS, Faults(), metres_per_px=metres) for metres in (1.0, 0.3)
+    )
+    assert near.drawn_metres == (1.0, 1.0)
+    assert scale_notes(near) == []
+    (note,) = scale_notes(far)
+    assert note.startswith("A pixel of the network stands for 0.3 m, and stood for 1.2 m in training")
+    slide = trained(kind="crop", scale={"px_per_image_px": [1, 1], "metres_per_px": [1e-6, 1e-6]})
+    (note,) = scale_notes(decide_fit(request, slide, [(16, 16)], SETTINGS, Faults(), metres_per_px=2.5e-7))
+    assert note.startswith(
+        "A pixel of the network stands for 0.25 micrometres, and stood for 1 micrometres in training"
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "sizes", "message"),
     [

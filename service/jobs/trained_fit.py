@@ -1,0 +1,98 @@
+"""The fit that a model was trained with (``training.fit`` of its card), which requests without a fit have too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model_store.card import ModelCard
+from service.jobs.request import CanvasRequest, GenerateRequest
+from service.jobs.sizes import sides_of
+from service.settings import Settings
+
+Range = tuple[float, float]
+"""The least and the greatest."""
+SAME_SCALE = 1.1
+"""Scales within this factor of each other count as the same."""
+_SCALES = ("px_per_image_px", "metres_per_px")
+
+
+@dataclass(frozen=True)
+class TrainedFit:
+    """The fit of a model's training.
+
+    ``kind``: crop, stretch or tiles; None if the card does not say. ``tile_px``: side of its tiles in the images' own
+    pixels. ``native``: the size of most images, ``WIDTHxHEIGHT``. ``scale`` and ``metres``: pixels of the network for
+    one of an image, and metres for one of the network.
+    """
+
+    kind: str | None = None
+    tile_px: int | None = None
+    native: str | None = None
+    scale: Range | None = None
+    metres: Range | None = None
+
+    @classmethod
+    def of(cls, card: ModelCard) -> TrainedFit:
+        """Reads the card."""
+        about = card.training.get("fit")
+        if not isinstance(about, dict):
+            return cls()
+        scale = about.get("scale", {})
+        ranges = [(float(min(found)), float(max(found))) if (found := scale.get(name)) else None for name in _SCALES]
+        sizes = about.get("native_sizes_px") or {}
+        return cls(about.get("kind"), about.get("tile_px"), max(sizes, key=sizes.get, default=None), *ranges)
+
+    def window_px(self, card: ModelCard) -> int:
+        """The window that shows as much as a training tile did, as nearly as the card's sizes allow."""
+        if self.tile_px is None:
+            return card.default_size_px
+        return min(card.sizes_px, key=lambda size: abs(size - (self.tile_px or size)))
+
+    def draws_canvases(self, card: ModelCard) -> bool:
+        """Whether windows at the scale of masks are at the scale of training."""
+        if self.kind != "tiles" or self.tile_px is None:
+            return False
+        return 1 / SAME_SCALE <= self.window_px(card) / self.tile_px <= SAME_SCALE
+
+
+def with_trained_fit(
+    request: GenerateRequest, given: Sequence[str], card: ModelCard, settings: Settings
+) -> GenerateRequest:
+    """The request with the fit of the model's training, if it names none; as it is where the card does not say.
+
+    A model of stretched images gives twins of their native size, or of each mask's; one of tiles at the masks' own
+    scale draws canvases; one of centre squares takes those of masks. A square that the model makes stays one.
+    """
+    if request.fit is not None:
+        return request
+    trained, masked, sides = TrainedFit.of(card), "mask" in given, _sides(request)
+    square = sides is not None and sides[0] == sides[1] and sides[0] in card.sizes_px
+    changes: dict[str, Any] = {}
+    if trained.kind == "crop" and masked and (request.size is None or square):
+        changes["fit"] = "crop"
+    elif trained.kind == "stretch" and not masked and request.size is None:
+        native = _native_size(trained, settings)
+        changes = {} if native is None else {"fit": "stretch", "size": native}
+    elif trained.kind == "stretch" and (masked or not square):
+        changes["fit"] = "stretch"
+    elif trained.draws_canvases(card) and not square and (masked or request.size is not None):
+        windows = {} if request.canvas is None else request.canvas.model_dump(exclude_none=True)
+        changes = {"fit": "canvas", "canvas": CanvasRequest(**{"window_px": trained.window_px(card), **windows})}
+    return request.model_copy(update=changes)
+
+
+def _sides(request: GenerateRequest) -> tuple[int, int] | None:
+    try:
+        return None if request.size is None else sides_of(request.size)
+    except ValueError:
+        return None  # service.jobs.validate_fit adds the fault
+
+
+def _native_size(trained: TrainedFit, settings: Settings) -> str | None:
+    """The size of most training images, if a request may have it."""
+    if trained.native is None:
+        return None
+    width, height = sides_of(trained.native)
+    return trained.native if width * height <= settings.max_canvas_px else None
