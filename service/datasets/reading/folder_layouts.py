@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from service.datasets.reading.pairing import Keyed, keyed
-from service.datasets.reading.tree import IMAGE_SUFFIXES, all_folders, nfc, relative, split_folders
+from service.datasets.reading.tree import IMAGE_SUFFIXES, all_folders, images, nfc, relative, split_folders
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir")
 MASK_FOLDERS = (
@@ -59,6 +59,16 @@ class FolderPair:
         return next(
             (ending for ending in shared if ending not in _ENDINGS and ending.lower() not in IMAGE_SUFFIXES), None
         )
+
+    @property
+    def unread(self) -> list[Path]:
+        """The folders beside these two that have images and are called as such folders are, perhaps in another case."""
+        if self.images == self.masks:
+            return []
+        entries = sorted(os.scandir(self.images.parent), key=lambda entry: entry.name)
+        folders = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        named = [folder for folder in folders if folder.name.casefold() in (*IMAGE_FOLDERS, *MASK_FOLDERS)]
+        return [one for one in named if one not in (self.images, self.masks) and next(images(one), None) is not None]
 
     @cached_property
     def _files(self) -> tuple[list[Keyed], list[Keyed]]:
