@@ -31,7 +31,16 @@ from service.settings import Settings
 _PROBED = frozenset({"/healthz", "/readyz", "/metrics", "/autoscaling"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _ONCE = frozenset(
-    {b"host", b"origin", b"sec-fetch-site", b"authorization", b"content-type", b"content-length", b"idempotency-key"}
+    {
+        b"host",
+        b"origin",
+        b"sec-fetch-site",
+        b"authorization",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"idempotency-key",
+    }
 )
 Host = tuple[str, str | None]
 """A host's name in lower case, and its port as written; None if it is the scheme's."""
@@ -84,7 +93,8 @@ class GateMiddleware:
         if scope["type"] == "http":
             error = self._fault(scope)
             if error is not None:
-                await refuse(error, scope, receive, send)
+                # who takes a header for another than we do may take the rest of the body for a request
+                await refuse(error, scope, receive, send, hang_up=isinstance(error, RepeatedHeader))
                 return
         await self._app(scope, receive, send)
 
@@ -97,6 +107,8 @@ class GateMiddleware:
                 if name in found:
                     return RepeatedHeader(f"the request has more than one {name.decode().title()} header; send one")
                 found[name] = value
+        if b"content-length" in found and b"transfer-encoding" in found:
+            return RepeatedHeader("the request has a Content-Length and a Transfer-Encoding header; send one")
         if size > MAX_HEADER_BYTES:
             return HeaderTooLarge(f"path, query and header have {size} bytes; at most {MAX_HEADER_BYTES} are read")
         given = found.get(b"host", b"").decode("latin-1")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.datasets.classes import ClassList, Colour
+from service.datasets.classes import ClassList, Colour, check_count
 from service.datasets.reading.tree import IMAGE_SUFFIXES
 from service.kit.cells import read_cell
 
@@ -22,6 +22,8 @@ _COUNT = re.compile(r"[0-9]+[\s:,;.]\s*")
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 _COMMENT = re.compile(r"//|#(?![0-9a-fA-F]{6})|sep=.$")
 _LABELMAP_COLOUR = re.compile(r":\d+,\d+,\d+:[^:]*:[^:]*$")
+_MAX_LINES = 1000
+"""More than a list of too many classes needs to be counted exactly."""
 _LABELME_IGNORE = "__ignore__"
 """The first line of LabelMe's lists, which stands for -1 in its masks; the next line is class 0."""
 _HEADERS = frozenset(
@@ -99,7 +101,10 @@ def parse_labelmap(text: str) -> ClassList:
 def _lines(text: str) -> list[str]:
     """The lines that are neither blank nor comments, without surrounding blanks; Excel's ``sep=;`` is a comment."""
     stripped = [line.strip() for line in text.splitlines()]
-    return [line for line in stripped if line and not _COMMENT.match(line)]
+    lines = [line for line in stripped if line and not _COMMENT.match(line)]
+    if len(lines) > _MAX_LINES:
+        check_count(len(lines))  # before a delimiter is sought for each
+    return lines
 
 
 def _entries(lines: Sequence[str]) -> list[_Entry] | None:

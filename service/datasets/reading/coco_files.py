@@ -177,11 +177,11 @@ def _whole(value: Any) -> int | None:
 def grouping_ids(categories: Iterable[Mapping[str, Any]]) -> set[Any]:
     """The ids of the categories that only group others, such as the first one of every Roboflow export."""
     entries = list(categories)
+    parents = {parent for entry in entries if isinstance(parent := entry.get("supercategory"), str)}
     return {
         entry["id"]
         for entry in entries
-        if entry.get("supercategory") in (None, "", "none")
-        and any(other.get("supercategory") == entry["name"] for other in entries)
+        if entry.get("supercategory") in (None, "", "none") and entry["name"] in parents
     }
 
 

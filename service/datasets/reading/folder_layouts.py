@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 
 from service.datasets.reading.pairing import Keyed, keyed
-from service.datasets.reading.tree import IMAGE_SUFFIXES, all_folders, nfc, relative, split_folders
+from service.datasets.reading.tree import IMAGE_SUFFIXES, all_folders, images, nfc, relative, split_folders
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir")
 MASK_FOLDERS = (
@@ -18,7 +20,7 @@ MASK_FOLDERS = (
 _ENDINGS = ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", ".mask", ".seg", "-mask", "_L")
 """What tools append to an image's stem in its mask's."""
 _KINDS = ", ".join(sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES))
-_MAX_NAMED = 3
+_MAX_NAMED, _MAX_ALIKE = 3, 50
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,16 @@ class FolderPair:
             (ending for ending in shared if ending not in _ENDINGS and ending.lower() not in IMAGE_SUFFIXES), None
         )
 
+    @property
+    def unread(self) -> list[Path]:
+        """The folders beside these two that have images and are called as such folders are, perhaps in another case."""
+        if self.images == self.masks:
+            return []
+        entries = sorted(os.scandir(self.images.parent), key=lambda entry: entry.name)
+        folders = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        named = [folder for folder in folders if folder.name.casefold() in (*IMAGE_FOLDERS, *MASK_FOLDERS)]
+        return [one for one in named if one not in (self.images, self.masks) and next(images(one), None) is not None]
+
     @cached_property
     def _files(self) -> tuple[list[Keyed], list[Keyed]]:
         if self.images != self.masks:
@@ -94,16 +106,23 @@ def single_folders(root: Path) -> list[FolderPair]:
 def absent(root: Path, folder: Path, key: str, what: str, endings: Collection[str] = ()) -> str:
     """A sentence that there is no file of that key: what was expected, and what is there."""
     place = folder / Path(key).parent
-    there = sorted(entry.name for entry in os.scandir(place) if entry.is_file()) if place.is_dir() else []
+    there = _file_names(place, place.stat().st_mtime_ns) if place.is_dir() else []
     stem = nfc(Path(key).name)
-    alike = [name for name in there if nfc(name).startswith(stem)]
+    following = islice(there, bisect_left(there, (stem, "")), None)
+    alike = [name for form, name in islice(following, _MAX_ALIKE) if form.startswith(stem)]
     missing = f"there is no {what} {key} in {relative(root, folder)}/"
     if odd := next((name for name in alike if os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES), None):
         return f"{missing}, and {odd} there is of a kind that is not read; save it as one of {_KINDS}"
     also = f", nor one that ends with {', '.join(ending for ending in endings if ending)}" if endings else ""
-    shown = [name for name in (alike or there) if not name.startswith(".")][:_MAX_NAMED]
+    shown = [name for name in (alike or [name for _, name in there[:_MAX_ALIKE]]) if name[0] != "."][:_MAX_NAMED]
     found = f"there are {', '.join(shown)}" if shown else "that folder has no files"
     return f"{missing}{also}; {found}"
+
+
+@lru_cache(maxsize=16)
+def _file_names(folder: Path, changed_ns: int) -> list[tuple[str, str]]:
+    """The files in a folder, each with its name in composed letters before it, sorted by that."""
+    return sorted((nfc(entry.name), entry.name) for entry in os.scandir(folder) if entry.is_file())
 
 
 def _folders(folder: Path) -> dict[str, Path]:

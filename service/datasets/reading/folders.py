@@ -90,6 +90,11 @@ class FoldersSource:
             if pair.own_ending:
                 detail = f"the masks are taken to be named after their images, with {pair.own_ending!r} at the end"
                 findings.add("assumed", relative(self.root, mask_folder), detail)
+            for other in pair.unread:
+                # folders that differ in case alone were one where they were made
+                same = other.name.casefold() in (image_folder.name.casefold(), mask_folder.name.casefold())
+                detail = f"it is not read, for {image_folder.name}/ and {mask_folder.name}/ are; move its files there"
+                findings.add("unreadable" if same else "assumed", relative(self.root, other), detail)
             for key, image in paired.without_mask:
                 splits.split_of(image, _stem(pair, key))
                 detail = absent(self.root, mask_folder, key, "mask", pair.endings)

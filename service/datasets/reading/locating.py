@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -42,16 +44,22 @@ class Locator:
 
     def missing(self, name: str) -> str:
         """What was found where a file of that name was looked for, for a message."""
+        folder, there = self._searched
+        if not there:
+            return f"{relative(self._root, folder)} is empty"
+        alike = there.get(nfc(Path(name.replace("\\", "/")).name).casefold())
+        named = list(dict.fromkeys([*([alike] if alike else []), *islice(there.values(), _MAX_NAMED)]))[:_MAX_NAMED]
+        more = f" and {len(there) - _MAX_NAMED} more" if len(there) > _MAX_NAMED else ""
+        return f"in {_shown(self._root, folder)} there are {', '.join(named)}{more}"
+
+    @cached_property
+    def _searched(self) -> tuple[Path, dict[str, str]]:
+        """The first folder with images, and what is in it, by its name in any case: read once for all missing files."""
         filled = (folder for folder in self._folders if folder != self._root and next(images(folder), None))
         somewhere = next(images(self._root), self._root / "x").parent
         folder = next(filled, somewhere)
         there = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        if not there:
-            return f"{relative(self._root, folder)} is empty"
-        other = nfc(Path(name.replace("\\", "/")).name).casefold()
-        there.sort(key=lambda entry: nfc(entry).casefold() != other)
-        more = f" and {len(there) - _MAX_NAMED} more" if len(there) > _MAX_NAMED else ""
-        return f"in {_shown(self._root, folder)} there are {', '.join(there[:_MAX_NAMED])}{more}"
+        return folder, {nfc(name).casefold(): name for name in there}
 
     def _at(self, name: str, folder: bool) -> Path | None:
         names = (f"{relative(self._root, place)}/{name}" for place in self._folders)

@@ -184,6 +184,14 @@ def test_a_body_that_drips_is_answered_408(server: Server) -> None:
         assert line.recv(65536).startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_body_of_two_lengths_is_refused_and_the_connection_closed(server: Server) -> None:
+    head = POST % (b"localhost", 2)
+    with server.connect(head[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + GET) as line:
+        said = everything(line)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1") == 1
+
+
 def test_a_refused_body_is_dropped_so_that_its_sender_sees_the_answer(server: Server) -> None:
     with server.connect(POST % (b"evil.example", 8_000_000)) as line:
         line.sendall(bytes(8_000_000))

@@ -153,7 +153,17 @@ def test_own_pages_and_programs_change_what_they_like(
 
 
 @pytest.mark.parametrize(
-    "name", ["Host", "Origin", "Sec-Fetch-Site", "Authorization", "Content-Type", "Content-Length", "Idempotency-Key"]
+    "name",
+    [
+        "Host",
+        "Origin",
+        "Sec-Fetch-Site",
+        "Authorization",
+        "Content-Type",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Idempotency-Key",
+    ],
 )
 def test_a_header_that_may_come_once_comes_once(client: TestClient, name: str) -> None:
     twice = [("Host", "testserver"), ("Content-Type", "application/json"), (name, "1"), (name.lower(), "1")]

@@ -303,3 +303,14 @@ def test_a_caption_that_is_no_text_is_refused(tmp_path: Path, text: Any) -> None
     write(tmp_path, **pairs("a"), **{"dataset.json": TWO, "captions.jsonl": json.dumps({"stem": "a", "text": text})})
     with pytest.raises(InvalidDataset, match="line 1 is not"):
         read(tmp_path)
+
+
+def test_folders_beside_those_of_images_and_masks_are_named(tmp_path: Path) -> None:
+    write(tmp_path, **pairs("a"), **{"classes.txt": CLASSES})
+    write(tmp_path, **{"Images/b.png": noise(1, 10, 12), "MASKS/b.png": MASK, "img/a.png": noise(2, 10, 12)})
+    write(tmp_path, **{"labels/a.txt": "", "other/c.png": noise(3, 10, 12)})
+    _, report, _ = read(tmp_path)
+    folders = faults(report)
+    assert folders["assumed"] == ["img"]
+    assert {name.casefold() for name in folders["unreadable"]} == {"images", "masks"}
+    assert "move its files there" in details(report, "unreadable")[0]

@@ -50,12 +50,25 @@ def test_ordinary_text_is_as_it_was() -> None:
         assert plain(text) == text
 
 
-CELLS = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1+1)", "\t=1", "water", "'water", "'"]
+CELLS = [
+    "=cmd|' /C calc'!A0",
+    "+1",
+    "-1",
+    "@SUM(1+1)",
+    "\t=1",
+    "\n=1",
+    "\uff1d1+1",
+    "water",
+    "'water",
+    "'",
+    "'=1",
+    "''-1",
+]
 
 
 @pytest.mark.parametrize("text", CELLS)
 def test_a_spreadsheet_runs_no_cell(text: str) -> None:
-    assert cell(text)[0] not in "=+-@\t\r"
+    assert cell(text)[0] not in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
     assert read_cell(cell(text)) == text
 
 
