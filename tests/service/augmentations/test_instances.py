@@ -201,6 +201,8 @@ def test_resizing_neither_invents_nor_splits(mask: np.ndarray, seed: int, size_p
         )
         cell = np.ix_(rows, columns)
         votes = real.instances[cell][real.labels[cell] == labels[row, column]]
+        if not votes.size:
+            continue  # Pillow counts a border in the middle of a pixel to either side
         found, counts = np.unique(votes, return_counts=True)
         assert out[row, column] == found[counts.argmax()]  # the lowest of several
 
