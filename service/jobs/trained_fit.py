@@ -42,7 +42,7 @@ class TrainedFit:
         scale = about.get("scale", {})
         ranges = [(float(min(found)), float(max(found))) if (found := scale.get(name)) else None for name in _SCALES]
         sizes = about.get("native_sizes_px") or {}
-        return cls(about.get("kind"), about.get("tile_px"), max(sizes, key=sizes.get, default=None), *ranges)
+        return cls(about.get("kind"), about.get("tile_px"), max(sizes, key=sizes.__getitem__, default=None), *ranges)
 
     def window_px(self, card: ModelCard) -> int:
         """The window that shows as much as a training tile did, as nearly as the card's sizes allow."""
