@@ -23,8 +23,22 @@ _HELP = (
 def find_classes(root: Path) -> ClassList | None:
     """The classes that a file in ``root`` lists, or None without such a file. Raises InvalidDataset for a bad list."""
     path = class_file(root)
-    if path is None:
-        return None
+    return None if path is None else _read(path)
+
+
+def other_lists(root: Path) -> dict[str, str]:
+    """The files in ``root`` that list other classes than the one that is read, each with its names."""
+    files, found = class_files(root), {}
+    for path in files if len(files) > 1 else ():
+        try:
+            found[path.name] = _read(path).names
+        except InvalidDataset:
+            continue  # a file of this name that lists no classes
+    first = [name.casefold() for name in found.get(files[0].name, ())] if files else []
+    return {file: ", ".join(names) for file, names in found.items() if [name.casefold() for name in names] != first}
+
+
+def _read(path: Path) -> ClassList:
     try:
         return _READERS[path.name.casefold()](read_text(path))
     except InvalidDataset:
@@ -37,11 +51,16 @@ def find_classes(root: Path) -> ClassList | None:
 
 def class_file(root: Path) -> Path | None:
     """The file in ``root`` that lists the classes, by its name in any case: the first of :data:`CLASS_FILES`."""
+    return next(iter(class_files(root)), None)
+
+
+def class_files(root: Path) -> list[Path]:
+    """All files in ``root`` with the name of a class list, in the order of :data:`CLASS_FILES`."""
     found: dict[str, Path] = {}
     for path in sorted(root.iterdir()) if root.is_dir() else ():
         if path.name.casefold() in _READERS and path.is_file():
             found.setdefault(path.name.casefold(), path)
-    return next((found[name] for name in CLASS_FILES if name in found), None)
+    return [found[name] for name in CLASS_FILES if name in found]
 
 
 def require_classes(root: Path, given: ClassList | None) -> ClassList:

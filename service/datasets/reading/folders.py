@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.datasets.classes import ClassList
 from service.datasets.reading.caption_lines import CaptionLines
-from service.datasets.reading.class_lists import find_classes, require_classes
+from service.datasets.reading.class_lists import class_file, find_classes, other_lists, require_classes
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
 from service.datasets.reading.folder_layouts import (
@@ -52,6 +52,8 @@ class FoldersSource:
                 "and no mask a_mask.png beside an image a.jpg"
             )
         self.classes = require_classes(root, classes or self._classes_of_splits())
+        own = class_file(root)
+        self._lists_own = None if classes is not None or own is None else own.name
         if encoding is not None:
             self._reader = MaskDecoder(self.classes, encoding)
             return
@@ -80,6 +82,9 @@ class FoldersSource:
         """The entries in the order of the images' paths."""
         splits = SplitLists(self.root, [pair.images for pair in self._pairs], _own_splits(self.root))
         captions = CaptionLines.read(self.root)
+        for file, names in other_lists(self.root).items() if self._lists_own else ():
+            detail = f"its classes are {names:.200}; those of {self._lists_own} are taken, so delete one of the files"
+            findings.add("assumed", file, detail)
         known = {_stem(pair, key) for pair in self._pairs for key, _ in pair.image_files}
         if unknown := [stem for stem in captions.lines if stem not in known]:
             detail = f"{len(unknown)} of its stems are of no image, such as {unknown[0]!r:.100}; correct them"

@@ -314,3 +314,15 @@ def test_folders_beside_those_of_images_and_masks_are_named(tmp_path: Path) -> N
     assert folders["assumed"] == ["img"]
     assert {name.casefold() for name in folders["unreadable"]} == {"images", "masks"}
     assert "move its files there" in details(report, "unreadable")[0]
+
+
+def test_lists_of_classes_that_disagree_are_named_and_the_first_is_taken(tmp_path: Path) -> None:
+    two = "name,r,g,b\nground,0,0,0\ncell,255,0,0\n"
+    write(tmp_path, **pairs("a"), **{"class_dict.csv": two, "classes.txt": "cell\nground\n", "labels.txt": ""})
+    _, report, classes = read(tmp_path)
+    assert classes.names == ("ground", "cell")
+    assert "its classes are cell, ground; those of class_dict.csv are taken, so delete one of the files" in details(
+        report, "assumed"
+    )
+    (tmp_path / "classes.txt").write_text("Ground\ncell\n")
+    assert not any("are taken" in detail for detail in details(read(tmp_path)[1], "assumed"))
