@@ -89,8 +89,9 @@ def generate(
     ``priority="interactive"``: a small job that goes ahead of others. ``layout``: how the store holds the files.
     ``name``: your own name for the job. ``callback_url``: where a signed webhook is sent when it ends.
     ``idempotency_key``: calls with the same key return the same job, so that a restarted script finds its job.
-    ``wait``: wait until the job has ended, as :meth:`Job.wait` does, with a bar if ``progress``.  Raises ApiProblem
-    with every fault of the request, and InvalidRequest for something that is not a mask.
+    ``wait``: wait until the job has ended, as :meth:`Job.wait` does, with a bar if ``progress``.
+
+    Raises ApiProblem with every fault of the request, and InvalidRequest for something that is not a mask.
     """
     given = {
         "model": model,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, Protocol
 
 import numpy as np
@@ -117,7 +117,7 @@ class FittedPairs:
         pair = fit_image(image, box, self.size_px), fit_mask(mask, box, self.size_px)
         return pair, pair[0].nbytes + pair[1].nbytes
 
-    def _native(self, row: int) -> tuple[tuple[np.ndarray, np.ndarray, list[np.ndarray]], int]:
+    def _native(self, row: int) -> tuple[tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]], int]:
         """Image and mask at their own size, with the cells of each class."""
         place = int(self.rows[row])
         width, height = self._files.index.sizes[place].tolist()
@@ -128,7 +128,7 @@ class FittedPairs:
             image, mask = self._files.image(place), self._files.mask(place)
             held = image.nbytes + mask.nbytes
         cells = cells_of(mask, self._files.index.counts.shape[1])
-        return (image, mask, cells), held + sum(each.nbytes for each in cells)
+        return (image, mask, cells), held + sum(each.nbytes for each in cells.values())
 
     def _on_disk(self, place: int, scratch: Path) -> Pair:
         """A decoded pair as files that are mapped into memory: a tile reads its own pages alone."""
@@ -137,7 +137,7 @@ class FittedPairs:
         for which, decode in enumerate((self._files.image, self._files.mask)):
             path = scratch / f"{self._files.index.digests[place, which].tobytes().hex()}.npy"
             if not path.is_file():
-                fresh = path.with_suffix(f".{os.getpid()}.tmp")
+                fresh = path.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
                 with fresh.open("wb") as file:
                     np.save(file, decode(place))
                 fresh.replace(path)

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+PART = ".part"
+"""Ends the name of the folder in which a copy is being made."""
 WRITTEN = "prepared.json"
 """The last file of a copy; its time is that of the last use."""
 _held: dict[Path, IO[str]] = {}
@@ -45,25 +47,34 @@ def use(copy: Path) -> bool:
 def delete_old(folder: Path, max_bytes: int) -> list[Path]:
     """Deletes the least recently used copies in ``folder`` until all take at most ``max_bytes``; those deleted.
 
-    Copies in use stay, whatever they take.
+    Copies in use stay, whatever they take. What a process that was killed has left of one is deleted too.
     """
+    for path in folder.iterdir():
+        if path.is_dir() and not (path / WRITTEN).is_file():
+            _delete(path, path.with_name(path.name.removesuffix(PART)))
     copies = sorted(folder.glob(f"*/{WRITTEN}"), key=lambda written: written.stat().st_mtime_ns)
     sizes = {written.parent: _size(written.parent) for written in copies}
     total, deleted = sum(sizes.values()), []
     for copy, size in sizes.items():
         if total <= max_bytes:
             break
-        with _lock_file(copy).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            # without its last file it is no copy, whatever of it cannot be deleted
-            (copy / WRITTEN).unlink(missing_ok=True)
-            shutil.rmtree(copy, ignore_errors=True)
-        total -= size
-        deleted.append(copy)
+        if _delete(copy, copy):
+            total -= size
+            deleted.append(copy)
     return deleted
+
+
+def _delete(path: Path, copy: Path) -> bool:
+    """Deletes the folder of a copy; False if a process uses or makes the copy."""
+    with _lock_file(copy).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        # without its last file it is no copy, whatever of it cannot be deleted
+        (path / WRITTEN).unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+    return True
 
 
 def _lock_file(copy: Path) -> Path:

@@ -13,7 +13,6 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
+from service import __version__
 from service.cli.sources import plain_name
 from service.datasets.items import DatasetItem
 from service.datasets.reading.checking import survey
@@ -46,7 +46,7 @@ from service.store.folder import FolderStore
 from service.store.immutable import put_once
 from service.store.opening import open_store
 from workers.data.listings import DatasetInvalid, split_listings
-from workers.data.prepared_copies import WRITTEN, delete_old, preparing, use
+from workers.data.prepared_copies import PART, WRITTEN, delete_old, preparing, use
 
 _FORMAT = 1
 """Of a prepared copy; another one is made anew."""
@@ -151,9 +151,11 @@ def _stored(reference: str, settings: Settings) -> PreparedDataset:
 
 def _import(path: Path, copy: Path, images_only: bool, levels: Levels) -> None:
     """Imports a folder or archive into ``copy``, which is there whole or not at all."""
-    with tempfile.TemporaryDirectory(prefix=f"{copy.name}.", dir=copy.parent, ignore_cleanup_errors=True) as made:
-        fresh, scratch = Path(made) / "copy", Path(made) / "scratch"
-        scratch.mkdir()
+    part = copy.with_name(copy.name + PART)
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    try:
+        fresh, scratch = part / "copy", part / "scratch"
+        scratch.mkdir(parents=True)
         folder = path
         if not path.is_dir():
             folder = scratch / plain_name(path)
@@ -177,6 +179,8 @@ def _import(path: Path, copy: Path, images_only: bool, levels: Levels) -> None:
         (fresh / WRITTEN).write_text(known.model_dump_json(), encoding="utf-8")
         shutil.rmtree(copy, ignore_errors=True)
         fresh.rename(copy)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _open(folder: Path, images_only: bool, levels: Levels) -> DatasetSource:
@@ -192,8 +196,8 @@ def _first_faults(report: ReadReport) -> str:
 
 
 def _fingerprint(path: Path, images_only: bool, levels: Levels) -> str:
-    """Digits that change with any file of the dataset: by path, size and times, for reading them all takes long."""
-    found = hashlib.sha256(repr((_FORMAT, images_only, levels)).encode())
+    """Digits that change with any file of the dataset, by path, size and times, and with the version of the readers."""
+    found = hashlib.sha256(repr((__version__, _FORMAT, images_only, levels)).encode())
     for file in [path] if path.is_file() else _files(path):
         state = file.lstat()
         name = file.name if file == path else file.relative_to(path).as_posix()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from service.kit.cores import usable_cores
 from workers.data.pairs import DEFAULT_CACHE_BYTES, FittedPairs, JoinedPairs, Pair, stacked
 from workers.data.tiles import PairDraw
 
@@ -29,7 +29,7 @@ class InputOptions:
         """The number of worker processes: none for pairs that stay in memory, unless it is given."""
         if self.workers is not None:
             return self.workers
-        return 0 if fits_in_cache else min(MAX_AUTOMATIC_WORKERS, max(1, len(os.sched_getaffinity(0)) - 1))
+        return 0 if fits_in_cache else min(MAX_AUTOMATIC_WORKERS, max(1, usable_cores() - 1))
 
 
 class PairStream:
@@ -73,6 +73,8 @@ class PairStream:
             batch_sampler=_Sampler(batches),
             num_workers=self._workers,
             prefetch_factor=_AHEAD,
+            # else it draws from the generator of the process, and another number of workers would give another run
+            generator=torch.Generator(),
             # forked workers share the index, and start at once
             multiprocessing_context="fork" if sys.platform == "linux" else None,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,20 +88,20 @@ def check_tiles(tile_px: int, sizes: np.ndarray, names: Sequence[str]) -> None:
         )
 
 
-def cells_of(mask: np.ndarray, count: int) -> list[np.ndarray]:
-    """For each class the cells of a mask ``(H, W)`` that show it, ``(n, 2)`` int32 of their (row, column)."""
-    found: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+def cells_of(mask: np.ndarray, count: int) -> dict[int, np.ndarray]:
+    """For each class in a mask ``(H, W)`` the cells that show it, ``(n, 2)`` int32 of their (row, column)."""
+    found: dict[int, list[tuple[int, int]]] = {}
     for y in range(0, mask.shape[0], CELL_PX):
         for x in range(0, mask.shape[1], CELL_PX):
             shown = np.flatnonzero(
                 np.bincount(mask[y : y + CELL_PX, x : x + CELL_PX].reshape(-1), minlength=256)[:count]
             )
             for label in shown.tolist():
-                found[label].append((y, x))
-    return [np.array(each, dtype=np.int32).reshape(-1, 2) for each in found]
+                found.setdefault(label, []).append((y, x))
+    return {label: np.array(each, dtype=np.int32) for label, each in found.items()}
 
 
-def tile_box(draw: PairDraw, mask: np.ndarray, cells: Sequence[np.ndarray], tile_px: int) -> Box:
+def tile_box(draw: PairDraw, mask: np.ndarray, cells: Mapping[int, np.ndarray], tile_px: int) -> Box:
     """The tile of a draw: anywhere, or with a random pixel of its class in the middle half, if the border allows it."""
     height, width = mask.shape
     cell, pixel, down, right = draw.at

@@ -8,7 +8,8 @@ In a job of shards the last stage ends with the files in memory, and the chunk p
 The pipeline has a fixed number of slots. A sample holds one from its start to its end, so the engine never waits for a
 disk; at capacity :meth:`Pipeline.start` returns None, so callers back off. A tenant gets no further slot once it holds
 three times as many as are free, so that some are always left for another. Decoded twins, the largest things in the
-pipeline, are bounded once more: if the store is slow, decoding waits for it.
+pipeline, are bounded once more: if the store is slow, decoding waits for it. So are the windows of canvases, which have
+a condition each.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from workers.models.loaded_model import LoadedModel
 _HELD_PER_FREE_SLOT = 3
 _CANVASES = 16
 """Large canvases that are in a pipeline at the same time, at most."""
+_MAX_WINDOWS = 1024
+"""Windows of canvases in a pipeline, beyond which only a canvas alone may have more: each has a condition in memory."""
 
 
 class Abandoned(Exception):
@@ -83,10 +86,20 @@ class InFlightSample:
 class Pipeline:
     """The stages of one process around its engine."""
 
-    def __init__(self, engine: Engine, store: ObjectStore, *, slots: int = 256, store_threads: int = 8) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: ObjectStore,
+        *,
+        slots: int = 256,
+        store_threads: int = 8,
+        max_windows: int = _MAX_WINDOWS,
+    ) -> None:
         self._engine = engine
         self._store = store
         self._capacity = slots
+        self._max_windows = max_windows
+        self._windows = 0
         self._held: Counter[str] = Counter()
         self._counting = threading.Lock()
         self.decoding = Stage("decode", 1, initializer=lambda: use_threads(1))
@@ -113,11 +126,11 @@ class Pipeline:
             drawing = Drawing.of(spec, index, request, model.system)
         except ValueError as error:
             return InFlightSample.failed(model, spec, index, str(error))
-        slots = self._slots_of(drawing)
-        if not self._take_slots(spec.tenant, slots):
+        windows = 0 if drawing.windows is None else len(drawing.windows)
+        if not self._take(spec.tenant, windows):
             return None
         in_flight = InFlightSample(model, spec, index, drawing)
-        in_flight.item.add_done_callback(lambda _: self._free_slots(spec.tenant, slots))
+        in_flight.item.add_done_callback(lambda _: self._free(spec.tenant, windows))
         try:
             sample = SampleRequest(
                 seed=in_flight.seed,
@@ -148,22 +161,26 @@ class Pipeline:
         self.decoding.close()
         self.storing.close()
 
-    def _slots_of(self, drawing: Drawing) -> int:
-        """A slot for each window, as each has a condition in memory; no more than others always leave free."""
-        windows = 1 if drawing.windows is None else len(drawing.windows)
-        return min(windows, max(1, self._capacity // _CANVASES))
+    def _slots_of(self, windows: int) -> int:
+        """A slot for each window of a canvas; no more than others always leave free."""
+        return max(1, min(windows, self._capacity // _CANVASES))
 
-    def _take_slots(self, tenant: str, count: int) -> bool:
+    def _take(self, tenant: str, windows: int) -> bool:
+        slots = self._slots_of(windows)
         with self._counting:
             free = self._capacity - self._held.total()
-            if free < count or self._held[tenant] >= _HELD_PER_FREE_SLOT * free:
+            if free < slots or self._held[tenant] >= _HELD_PER_FREE_SLOT * free:
                 return False
-            self._held[tenant] += count
+            if windows and self._windows and self._windows + windows > self._max_windows:
+                return False
+            self._held[tenant] += slots
+            self._windows += windows
             return True
 
-    def _free_slots(self, tenant: str, count: int) -> None:
+    def _free(self, tenant: str, windows: int) -> None:
         with self._counting:
-            self._held[tenant] -= count
+            self._windows -= windows
+            self._held[tenant] -= self._slots_of(windows)
             if not self._held[tenant]:
                 del self._held[tenant]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from service.jobs.sample_item import MadeTwin
 from service.jobs.spec import JobSpec, MadeOn
+from service.kit.cores import usable_cores
 from service.kit.seeds import sample_seed
 from service.settings import Settings
 from service.store.base import ObjectStore
@@ -51,7 +51,7 @@ class Conditions:
                 rows, device = min(rows, _MAX_CPU_ROWS), "cpu"
             elif number >= torch.cuda.device_count():
                 device = "cuda:0"
-        threads = int(made_on.build.get("cpu_threads", "0")) or _cores()
+        threads = int(made_on.build.get("cpu_threads", "0")) or usable_cores()
         return cls(rows, made_on.dtype, device, threads, made_on.build.get("forward", _DEFAULT_FORWARD))
 
     def settings(self, given: Settings) -> Settings:
@@ -148,13 +148,9 @@ def differences(made_on: MadeOn, model: LoadedModel) -> tuple[Difference, ...]:
     }
     build = {"forward": _DEFAULT_FORWARD} | made_on.build
     pairs |= {name: (build.get(name, "unknown"), model.build.get(name, "unknown")) for name in build | model.build}
-    threads, cores = made_on.build.get("cpu_threads", "0"), _cores()
+    threads, cores = made_on.build.get("cpu_threads", "0"), usable_cores()
     if model.system.device.type == "cpu" and int(threads) > cores:
         pairs["cpu_threads"] = (threads, f"as many on {cores} {'core' if cores == 1 else 'cores'}")
     if made_on.shapes != "fixed":
         pairs["shapes"] = (f"{made_on.shapes}, with which bits are not reproducible", "fixed")
     return tuple(Difference(what, was, here) for what, (was, here) in pairs.items() if was != here)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

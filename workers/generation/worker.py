@@ -15,6 +15,7 @@ from redis import Redis
 from service.broker.live_state import LiveState
 from service.broker.queues import ChunkSender, JobQueue
 from service.jobs.repository import JobRepository
+from service.kit.cores import usable_cores
 from service.settings import Settings
 from service.store import open_store
 from service.store.base import ObjectStore
@@ -129,5 +130,4 @@ def _end_process() -> None:
 
 def available_cores() -> int:
     """The number of cores that this process may use, without hyper-threads if torch knows them."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, torch.get_num_threads()))
+    return max(1, min(usable_cores(), torch.get_num_threads()))

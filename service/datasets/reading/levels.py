@@ -42,7 +42,9 @@ class Levels:
 def windowed_png(levels: np.ndarray, window: tuple[float, float]) -> bytes:
     """The PNG of levels ``(H, W)`` as a window shows them."""
     low, high = window
-    grey = ((levels.astype(np.float64) - low) * (255.0 / (high - low))).round().clip(0, 255).astype(np.uint8)
+    # volumes have no number where nothing was measured
+    known = np.nan_to_num(levels.astype(np.float64), nan=low, posinf=high, neginf=low)
+    grey = ((known - low) * (255.0 / (high - low))).round().clip(0, 255).astype(np.uint8)
     return encode_image(np.repeat(grey[..., None], 3, axis=-1), {})
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.datasets.items import DatasetItem
 from service.datasets.reading.checking import read_items
-from service.datasets.reading.levels import Levels, read_window
+from service.datasets.reading.levels import Levels, read_window, windowed_png
 from service.datasets.reading.opening import detect_format, open_dataset
 from service.datasets.reading.report import Findings, ReadReport
 from service.errors import InvalidDataset
@@ -136,6 +136,13 @@ def test_16_bit_images_that_come_out_nearly_black_need_a_window_where_it_is_stri
     [item], report = read(root, Levels(0, 4095, strict=True))
     assert report.faults == ()
     assert np.array_equal(grey(item), (levels * (255 / 4095)).round())
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_nothing_was_measured_an_image_is_black() -> None:
+    levels = np.array([[np.nan, -np.inf, -50.0, 100.0, np.inf]], dtype=np.float32)
+    with open_image_file(windowed_png(levels, (-100.0, 100.0))) as image:
+        assert np.array(image)[0, :, 0].tolist() == [0, 0, 64, 255, 255]
 
 
 def test_a_window_of_another_form_is_refused() -> None:

@@ -12,7 +12,7 @@ import pytest
 from service.settings import Settings
 from tests.workers.data.made_sets import write_prepared
 from workers.data import prepared_copies
-from workers.data.prepared_copies import WRITTEN, delete_old, use
+from workers.data.prepared_copies import WRITTEN, delete_old, preparing, use
 from workers.data.preparing import prepare
 
 HOLD = """
@@ -62,6 +62,15 @@ def test_a_copy_that_any_process_uses_stays(tmp_path: Path) -> None:
         other.communicate("\n")
     assert delete_old(tmp_path, 0) == [theirs]
     assert mine.exists()
+
+
+def test_what_a_killed_process_left_of_a_copy_is_deleted_and_what_is_being_made_stays(tmp_path: Path) -> None:
+    left, half, made = tmp_path / "a.part", tmp_path / "b", tmp_path / "c.part"
+    for folder in (left, half, made):
+        (folder / "scratch").mkdir(parents=True)
+    with preparing(tmp_path / "c"):
+        assert delete_old(tmp_path, 10**9) == []
+    assert [folder.exists() for folder in (left, half, made)] == [False, False, True]
 
 
 def test_preparing_another_dataset_deletes_what_is_beyond_the_limit(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from workers.data.fit import Fit
@@ -120,7 +121,9 @@ def test_the_same_seed_gives_the_same_batches_whatever_the_number_of_workers(rar
 
     alone = digest(0)
     assert len(set(alone)) == 6
+    state = torch.get_rng_state()
     assert digest(1) == digest(3) == alone
+    assert torch.equal(torch.get_rng_state(), state), "nothing else is drawn otherwise"
     assert digest(3, first=4) == alone[4:], "a run that resumes draws what comes next"
 
 
