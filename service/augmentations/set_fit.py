@@ -114,9 +114,9 @@ def decide_fit(
         scale=_range([wide / part[0], tall / part[1]] for part, (wide, tall) in zip(parts, twins, strict=True)),
         enlarged=1.0 if canvas is not None else round(max(max(map(max, twins)) / max(card.sizes_px), 1.0), 4),
         drawn_scale=drawn,
-        trained_scale=trained.scale,
+        trained_scale=_known(trained.scale.px_per_image_px),
         drawn_metres=metres,
-        trained_metres=trained.metres,
+        trained_metres=_known(trained.scale.metres_per_px),
     )
 
 
@@ -153,6 +153,10 @@ def _drawn(card: ModelCard, canvas: CanvasParameters | None, parts: Sequence[Sid
         [base / canvas.window_px * wide / width, base / canvas.window_px * tall / height]
         for (width, height), (wide, tall) in zip(parts, twins, strict=True)
     )
+
+
+def _known(values: tuple[float, ...] | None) -> Range | None:
+    return None if values is None else _range([values])
 
 
 def _range(pairs: Any) -> Range:
