@@ -96,7 +96,7 @@ def decide_fit(
         window_px = trained.window_px(card)
         canvas = CanvasParameters(window_px=window_px, overlap_px=window_px // 2, weights="smooth")
     if fit == "crop" and size is None:
-        tile_px = tile_px or (trained.tile_px if trained.kind == "tiles" else None)
+        tile_px = tile_px or trained.tile_px
     parts = [_part(fit, tile_px, each) for each in sizes] or [(card.default_size_px, card.default_size_px)]
     if fit == "crop" and size is None and len(set(parts)) == 1 and parts[0][0] in card.sizes_px:
         size = parts[0][0]  # the model's own square
@@ -124,7 +124,7 @@ def _native(card: ModelCard, trained: TrainedFit, sizes: Sequence[Sides], settin
     """The fit that keeps the scale, and the side of tiles."""
     if trained.kind == "stretch":
         return "stretch", None
-    if trained.kind != "tiles" or trained.tile_px is None:
+    if trained.tile_px is None:
         return "crop", None
     window_px = trained.window_px(card)
     fits = all(

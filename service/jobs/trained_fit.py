@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model_store.card import ModelCard
 from service.jobs.request import CanvasRequest, GenerateRequest
@@ -41,6 +41,12 @@ class TrainedFit(BaseModel):
     )
     scale: TrainedScale = TrainedScale()
 
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainedFit:
+        if (self.kind == "tiles") != (self.tile_px is not None):
+            raise ValueError("tiles have a tile_px, and no other fit has one")
+        return self
+
     @classmethod
     def of(cls, card: ModelCard) -> TrainedFit:
         """Reads the card."""
@@ -63,7 +69,7 @@ class TrainedFit(BaseModel):
 
     def draws_canvases(self, card: ModelCard) -> bool:
         """Whether windows at the scale of masks are at the scale of training."""
-        if self.kind != "tiles" or self.tile_px is None:
+        if self.tile_px is None:
             return False
         return 1 / SAME_SCALE <= self.window_px(card) / self.tile_px <= SAME_SCALE
 
