@@ -96,7 +96,7 @@ def decide_fit(
         window_px = trained.window_px(card)
         canvas = CanvasParameters(window_px=window_px, overlap_px=window_px // 2, weights="smooth")
     if fit == "crop" and size is None:
-        tile_px = tile_px or (trained.tile_px if trained.kind == "tiles" else None)
+        tile_px = tile_px or trained.tile_px
     parts = [_part(fit, tile_px, each) for each in sizes] or [(card.default_size_px, card.default_size_px)]
     if fit == "crop" and size is None and len(set(parts)) == 1 and parts[0][0] in card.sizes_px:
         size = parts[0][0]  # the model's own square
@@ -114,9 +114,9 @@ def decide_fit(
         scale=_range([wide / part[0], tall / part[1]] for part, (wide, tall) in zip(parts, twins, strict=True)),
         enlarged=1.0 if canvas is not None else round(max(max(map(max, twins)) / max(card.sizes_px), 1.0), 4),
         drawn_scale=drawn,
-        trained_scale=trained.scale,
+        trained_scale=_known(trained.scale.px_per_image_px),
         drawn_metres=metres,
-        trained_metres=trained.metres,
+        trained_metres=_known(trained.scale.metres_per_px),
     )
 
 
@@ -124,7 +124,7 @@ def _native(card: ModelCard, trained: TrainedFit, sizes: Sequence[Sides], settin
     """The fit that keeps the scale, and the side of tiles."""
     if trained.kind == "stretch":
         return "stretch", None
-    if trained.kind != "tiles" or trained.tile_px is None:
+    if trained.tile_px is None:
         return "crop", None
     window_px = trained.window_px(card)
     fits = all(
@@ -153,6 +153,10 @@ def _drawn(card: ModelCard, canvas: CanvasParameters | None, parts: Sequence[Sid
         [base / canvas.window_px * wide / width, base / canvas.window_px * tall / height]
         for (width, height), (wide, tall) in zip(parts, twins, strict=True)
     )
+
+
+def _known(values: tuple[float, ...] | None) -> Range | None:
+    return None if values is None else _range([values])
 
 
 def _range(pairs: Any) -> Range:

@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model_store.card import ModelCard
 from service.jobs.request import CanvasRequest, GenerateRequest
-from service.jobs.sizes import sides_of
+from service.jobs.sizes import RECTANGLE_PATTERN, sides_of
+from service.masks.fitting import fault_of_sides
 from service.settings import Settings
 
 Range = tuple[float, float]
 """The least and the greatest."""
 SAME_SCALE = 1.1
 """Scales within this factor of each other count as the same."""
-_SCALES = ("px_per_image_px", "metres_per_px")
+_Positive = Annotated[float, Field(gt=0)]
 
 
-@dataclass(frozen=True)
-class TrainedFit:
-    """The fit of a model's training.
+class TrainedScale(BaseModel):
+    """Pixels of the network for one of an image, and metres for one of the network."""
 
-    ``kind``: crop, stretch or tiles; None if the card does not say. ``tile_px``: side of its tiles in the images' own
-    pixels. ``native``: the size of most images, ``WIDTHxHEIGHT``. ``scale`` and ``metres``: pixels of the network for
-    one of an image, and metres for one of the network.
-    """
+    model_config = ConfigDict(frozen=True)
 
-    kind: str | None = None
-    tile_px: int | None = None
-    native: str | None = None
-    scale: Range | None = None
-    metres: Range | None = None
+    px_per_image_px: tuple[_Positive, ...] | None = Field(None, min_length=1)
+    metres_per_px: tuple[_Positive, ...] | None = Field(None, min_length=1)
+
+
+class TrainedFit(BaseModel):
+    """The fit of a model's training; all of it empty where the card does not say, or in another form."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["crop", "stretch", "tiles"] | None = None
+    tile_px: int | None = Field(None, ge=1, description="side of a tile in the images' own pixels")
+    native_sizes_px: dict[Annotated[str, Field(pattern=RECTANGLE_PATTERN)], int] = Field(
+        default_factory=dict, description="the images by their WIDTHxHEIGHT"
+    )
+    scale: TrainedScale = TrainedScale()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainedFit:
+        if (self.kind == "tiles") != (self.tile_px is not None):
+            raise ValueError("tiles have a tile_px, and no other fit has one")
+        return self
 
     @classmethod
     def of(cls, card: ModelCard) -> TrainedFit:
         """Reads the card."""
-        about = card.training.get("fit")
-        if not isinstance(about, dict):
+        try:
+            return cls.model_validate(card.training.get("fit", {}))
+        except ValidationError:
             return cls()
-        scale = about.get("scale", {})
-        ranges = [(float(min(found)), float(max(found))) if (found := scale.get(name)) else None for name in _SCALES]
-        sizes = about.get("native_sizes_px") or {}
-        return cls(about.get("kind"), about.get("tile_px"), max(sizes, key=sizes.__getitem__, default=None), *ranges)
+
+    @property
+    def native(self) -> str | None:
+        """The size of most images."""
+        sizes = self.native_sizes_px
+        return max(sizes, key=lambda size: sizes[size], default=None)
 
     def window_px(self, card: ModelCard) -> int:
         """The window that shows as much as a training tile did, as nearly as the card's sizes allow."""
@@ -52,7 +69,7 @@ class TrainedFit:
 
     def draws_canvases(self, card: ModelCard) -> bool:
         """Whether windows at the scale of masks are at the scale of training."""
-        if self.kind != "tiles" or self.tile_px is None:
+        if self.tile_px is None:
             return False
         return 1 / SAME_SCALE <= self.window_px(card) / self.tile_px <= SAME_SCALE
 
@@ -94,5 +111,5 @@ def _native_size(trained: TrainedFit, settings: Settings) -> str | None:
     """The size of most training images, if a request may have it."""
     if trained.native is None:
         return None
-    width, height = sides_of(trained.native)
-    return trained.native if width * height <= settings.max_canvas_px else None
+    fault = fault_of_sides(*sides_of(trained.native), 0, settings.max_canvas_px)
+    return trained.native if fault is None else None

@@ -86,6 +86,18 @@ class PreparedDataset:
     listings: dict[str, tuple[str, ...]]
     scratch: Path | None
 
+    def notices(self, source: str) -> Iterator[str]:
+        """What was found in the dataset, as ``datasets check`` says it: by kind, with the first file of each."""
+        for group in self.report.faults:
+            if self.report.format == IMAGES and group.kind == "missing_partner":
+                continue
+            first = group.first[0]
+            done = "left out" if group.skipped else "read"
+            yield (
+                f"{source}: {group.count} {group.kind.replace('_', ' ')}, {done}: {group.meaning}. "
+                f"First: {first.file}: {first.detail}"
+            )
+
 
 def prepare(
     source: Path | str,

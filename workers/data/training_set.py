@@ -15,11 +15,9 @@ import numpy as np
 
 from model_store.card import IGNORE_INDEX, check_words
 from service.cli.sources import plain_name
-from service.datasets.classes import MAX_CLASSES, ClassList, DatasetClass
 from service.datasets.reading.folder_layouts import IMAGE_FOLDERS
 from service.datasets.reading.images import FORMAT as IMAGES
 from service.datasets.reading.levels import Levels
-from service.datasets.reading.report import ReadReport
 from service.datasets.splits import canonical_split
 from service.datasets.stored.dataset import StoredDataset
 from service.kit.validation import closest_match
@@ -29,20 +27,9 @@ from workers.data.item_index import ItemFiles, ItemIndex, Texts
 from workers.data.listings import DatasetInvalid, listed_stems
 from workers.data.pairs import DEFAULT_CACHE_BYTES, FittedPairs, whole_pairs
 from workers.data.preparing import PreparedDataset, prepare
+from workers.data.scales import scale_about
 from workers.data.tiles import check_tiles
-
-UNQUERYABLE_NAMES = frozenset({"unlabeled", "unlabelled", "background", "void", "ignore", "other"})
-_COUNTED_SIZES = 3
-
-
-@dataclass(frozen=True)
-class TrainingClass:
-    """A class as requests name it."""
-
-    index: int
-    name: str
-    queryable: bool = True
-    aliases: tuple[str, ...] = ()
+from workers.data.training_classes import TrainingClass, training_classes
 
 
 @dataclass(frozen=True)
@@ -81,7 +68,7 @@ class TrainingSet:
         """
         prepared = prepare(source, images_only=images_only, window=window, settings=settings)
         dataset = prepared.open_dataset()
-        classes = () if images_only else _training_classes(dataset.classes, str(source))
+        classes = () if images_only else training_classes(dataset.classes, str(source))
         about = dataset.about
         opened = cls(
             source=str(source),
@@ -94,7 +81,7 @@ class TrainingSet:
             dataset=dataset,
             listing=listing,
             fit=fit or Fit(),
-            notices=list(_notices(prepared.report, str(source))),
+            notices=list(prepared.notices(str(source))),
         )
         if listing is not None:
             opened.rows(listed_stems(listing), of=listing)
@@ -293,61 +280,10 @@ class TrainingSet:
 
     def scale_about(self, size_px: int, stems: Sequence[str]) -> dict[str, Any]:
         """For the card: the fit, the native sizes of the training images, and the scale in pixels and metres."""
-        sizes = self.index.sizes[self.rows(stems)]
-        counted = Counter(f"{width}x{height}" for width, height in sizes.tolist())
-        about: dict[str, Any] = {
-            **self.fit.model_dump(mode="json", exclude_defaults=True, exclude={"kind"}),
-            "kind": self.fit.kind,
-            "size_px": size_px,
-            "native_sizes_px": dict(counted.most_common(_COUNTED_SIZES)),
-            "other_native_sizes": max(0, len(counted) - _COUNTED_SIZES),
-            "scale": {"px_per_image_px": self._scales(size_px, sizes)},
-        }
-        if self.metres_per_px is not None:
-            about["scale"]["image_metres_per_px"] = self.metres_per_px
-            about["scale"]["metres_per_px"] = [self.metres_per_px / each for each in about["scale"]["px_per_image_px"]]
-        return about
-
-    def _scales(self, size_px: int, sizes: np.ndarray) -> list[float]:
-        """Pixels of the network for one of an image, the least and the most; along both sides, if it is stretched."""
-        if self.fit.tile_px is not None:
-            return [size_px / self.fit.tile_px] * 2
-        sides = sizes if self.fit.kind == "stretch" else sizes.min(axis=1)
-        return [round(size_px / int(sides.max()), 6), round(size_px / int(sides.min()), 6)]
+        return scale_about(self.fit, size_px, self.index.sizes[self.rows(stems)], self.metres_per_px)
 
 
 def _stem(path: str) -> str:
     """``a/b`` of ``images/a/b.png``."""
     first, _, rest = path.partition("/")
     return os.path.splitext(rest if rest and first in IMAGE_FOLDERS else path)[0]
-
-
-def _training_classes(listed: ClassList, source: str) -> tuple[TrainingClass, ...]:
-    if not 2 <= len(listed) <= MAX_CLASSES:
-        raise DatasetInvalid(
-            f"{source} lists {len(listed)} classes; training needs 2 to {MAX_CLASSES}, with the background"
-        )
-    classes = tuple(_training_class(entry) for entry in listed.classes)
-    try:
-        check_words(classes)
-    except ValueError as error:
-        raise DatasetInvalid(f"{error} in {source}; give each class words of its own") from None
-    return classes
-
-
-def _training_class(entry: DatasetClass) -> TrainingClass:
-    plain = not entry.background and entry.name.casefold() not in UNQUERYABLE_NAMES
-    return TrainingClass(entry.index, entry.name, plain if entry.queryable is None else entry.queryable, entry.aliases)
-
-
-def _notices(report: ReadReport, source: str) -> Iterable[str]:
-    """What was found in a dataset, as ``twinset datasets check`` says it: by kind, with the first file of each."""
-    for group in report.faults:
-        if report.format == IMAGES and group.kind == "missing_partner":
-            continue
-        first = group.first[0]
-        done = "left out" if group.skipped else "read"
-        yield (
-            f"{source}: {group.count} {group.kind.replace('_', ' ')}, {done}: {group.meaning}. "
-            f"First: {first.file}: {first.detail}"
-        )

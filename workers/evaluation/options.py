@@ -125,10 +125,11 @@ def check_system(folder: Path, system_name: str) -> None:
 
 def fit_of(card: ModelCard) -> Fit:
     """How the model's training images became squares, so that it is measured on real ones that did; crop by default."""
+    from service.jobs.trained_fit import TrainedFit
     from workers.data.fit import Fit
 
-    about = card.training.get("fit") or {}
-    return Fit(kind=about.get("kind", "crop"), tile_px=about.get("tile_px"))
+    trained = TrainedFit.of(card)
+    return Fit(kind=trained.kind or "crop", tile_px=trained.tile_px)
 
 
 def find_model(model: str) -> Path:

@@ -27,13 +27,9 @@ from model_store.diffusion.schedule import (
     predicted_x0_and_noise,
     velocity,
 )
-from model_store.masks.palette import fibonacci_rgb, paint
 from model_store.text import load_text_encoder
 from model_store.weights import to_channels_last
-from workers.data.listings import DatasetInvalid
-from workers.data.pixels import PRESENT_SHARE, clear_rows, dihedral, present_classes, repeat_factors
-from workers.data.stream import InputOptions, PairStream
-from workers.data.tiles import PairDraw, TilePlan
+from workers.data.stream import InputOptions
 from workers.data.training_set import TrainingSet
 from workers.training.checkpoints import (
     check_same_data,
@@ -44,9 +40,9 @@ from workers.training.checkpoints import (
     save_checkpoint,
 )
 from workers.training.cosimgen_objective import CoSimGenObjective, align_projection
+from workers.training.cosimgen_pairs import CoSimGenPairs
 from workers.training.cosimgen_settings import CoSimGenTraining
 from workers.training.grids import sample_grid
-from workers.training.input import SAMPLED_TILES, as_draws, training_rows
 from workers.training.loop import Ema, attention_kernel, iteration_generator, stratified_timesteps
 from workers.training.prompts import PromptBank, many_class_sets
 from workers.training.trainer import Trainer, check_gradient
@@ -77,13 +73,14 @@ class CoSimGenTrainer(Trainer):
         """
         self.data, self.out = data.with_fit(settings.fit), Path(out)
         self.settings, self.accelerator = settings, accelerator
-        self._options = input_options or InputOptions()
+        options = input_options or InputOptions()
         self._encode = encode or load_text_encoder().encode
         self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
         torch.manual_seed(settings.seed)
         self.network = CoSimGenNetwork(settings.network)
         self.discriminator = Discriminator(settings.discriminator_width)
-        self._load_data()
+        self.pairs = CoSimGenPairs(self.data, settings, accelerator, options, self._encode, self.turns)
+        self.data, self.streams = self.pairs.data, (self.pairs.stream,)
         self.ema = Ema(self.network, settings.ema_decay)
         self.start, self.aligned = 0, False
         objective = to_channels_last(CoSimGenObjective(self.network))
@@ -121,50 +118,6 @@ class CoSimGenTrainer(Trainer):
         shares = (self.settings.class_rate, 1.0, self.settings.map_rate, 1.0)
         return [{"params": group, "share": share} for group, share in zip(groups.values(), shares, strict=True)]
 
-    def _load_data(self) -> None:
-        stems = self.data.stems("train")
-        size, count = self.settings.network.size_px, len(self.data.classes)
-        pairs = self.data.pairs(size, stems, cache_bytes=self._options.cache_bytes)
-        counts = pairs.counts(count)
-        self.data.check_learnable(counts, size)
-        queryable = np.array([entry.queryable for entry in self.data.classes])
-        if not queryable.any():
-            raise DatasetInvalid(
-                f"no class of {self.data.source} can be requested: {', '.join(c.name for c in self.data.classes)} are "
-                'read as unlabelled background; give one "queryable": true in dataset.json'
-            )
-        if self.data.fit.kind == "tiles":
-            self.places, self.stems = np.arange(len(stems)), list(stems)
-            self.rows = training_rows(self.data, stems, self.settings.seed)
-        else:
-            shares = counts / size**2
-            self.places = clear_rows(shares, queryable, self.settings.presence_margin)
-            self.stems = [stems[row] for row in self.places]
-            found = shares[self.places] >= PRESENT_SHARE
-            self.present = found & queryable
-            self.rows = training_rows(self.data, self.stems, self.settings.seed, self._repeats)
-        self.stream = PairStream(pairs, self._draws, self._options)
-        self.streams = (self.stream,)
-        if isinstance(self.rows, TilePlan):
-            draws = [self.rows[position] for position in range(min(SAMPLED_TILES, 8 * self.rows.tiles))]
-            found = np.concatenate([present_classes(pairs.pair(draw)[1][None], count) for draw in draws])
-            self.present = found & queryable
-        self.data = self.data.trained_on(np.any(found, axis=0, keepdims=True)[0])
-        self.colours = fibonacci_rgb(count)
-        # what a caption says of an image need not hold for its tiles
-        named = self.stems if self.data.fit.kind != "tiles" else [""] * len(self.present)
-        self.named = named
-        self.queryable = queryable
-        self.prompts = PromptBank(self.data, self.present, named, self._encode)
-
-    def _repeats(self) -> np.ndarray | None:
-        return repeat_factors(self.present, self.settings.repeat_below) if self.settings.repeat_below else None
-
-    def _draws(self, iteration: int) -> list[PairDraw]:
-        size = self.settings.batch_size // self.accelerator.num_processes
-        first = (iteration * self.accelerator.num_processes + self.accelerator.process_index) * size
-        return as_draws([self.rows[first + offset] for offset in range(size)], self.places)
-
     def _resume(self, optimizers: list[torch.optim.Optimizer]) -> None:
         found = load_checkpoint(self.out)
         if found is None:
@@ -199,36 +152,16 @@ class CoSimGenTrainer(Trainer):
             "settings": self.settings.model_dump(mode="json"),
             "dataset": self.data.name,
             "turns": self.turns,
-            "pairs": len(self.stems),
+            "pairs": len(self.pairs.stems),
             "aligned": self.aligned,
         }
         save_checkpoint(self.out, iteration, tensors, about)
-
-    def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """This process's pairs ``(B, 6, h, w)``, their class sets ``(B, K)`` and a text embedding each ``(B, 384)``."""
-        images, masks = self.stream.batch(iteration)
-        turns = torch.randint(self.turns, (len(images),), generator=generator).tolist()
-        painted = [
-            np.concatenate(
-                [
-                    dihedral(image, turn).astype(np.float32) / 127.5 - 1.0,
-                    paint(dihedral(mask, turn), self.colours),
-                ],
-                axis=-1,
-            )
-            for image, mask, turn in zip(images, masks, turns, strict=True)
-        ]
-        pairs = torch.from_numpy(np.stack(painted)).permute(
-            0, 3, 1, 2
-        )  # NHWC memory seen as NCHW: channels_last already
-        present = present_classes(masks, len(self.queryable)) & self.queryable
-        return pairs, torch.from_numpy(present.astype(np.float32)), self.prompts.draw(present, generator)
 
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its losses."""
         settings, device = self.settings, self.accelerator.device
         generator = iteration_generator(settings.seed, iteration, self.accelerator.process_index)
-        pairs, multi_hot, text = self.batch(iteration, generator)
+        pairs, multi_hot, text = self.pairs.batch(iteration, generator)
         size = len(pairs)
         t = stratified_timesteps(size, len(self.abar), generator, noisy_share=settings.noisy_share)
         noise = torch.randn(pairs.shape, generator=generator)
@@ -294,11 +227,12 @@ class CoSimGenTrainer(Trainer):
         """
         network, settings = self.averaged(), self.settings
         rng = np.random.default_rng(settings.seed)
+        present = self.pairs.present
         queryable = np.array([entry.queryable for entry in self.data.classes])
-        sets = many_class_sets(self.present, queryable, rng)
+        sets = many_class_sets(present, queryable, rng)
         # captions belong to the class sets of their images, so those rows come first and carry the stems
-        rows = np.concatenate([self.present, sets])
-        bank = PromptBank(self.data, rows, [*self.named, *[""] * len(sets)], self._encode, others=24)
+        rows = np.concatenate([present, sets])
+        bank = PromptBank(self.data, rows, [*self.pairs.named, *[""] * len(sets)], self._encode, others=24)
         left = align_projection(network, bank, iterations=settings.alignment_iterations, seed=settings.seed)
         self.ema.shadow = [parameter.detach().clone() for parameter in network.parameters()]
         self.aligned = True
@@ -313,11 +247,11 @@ class CoSimGenTrainer(Trainer):
 
     def save_samples(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``: pairs sampled for class sets of the training data."""
-        chosen = np.random.default_rng(self.settings.seed).choice(len(self.present), 8)
+        chosen = np.random.default_rng(self.settings.seed).choice(len(self.pairs.present), 8)
         with self.accelerator.autocast():
             sample_grid(
                 self.averaged(),
                 self.settings.convention,
-                torch.from_numpy(self.present[chosen].astype(np.float32)).to(self.accelerator.device),
+                torch.from_numpy(self.pairs.present[chosen].astype(np.float32)).to(self.accelerator.device),
                 self.out / "samples" / f"{iteration:07d}.png",
             )

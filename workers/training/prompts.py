@@ -11,7 +11,8 @@ from torch import Tensor
 
 from model_store.card import join_words
 from workers.data.listings import DatasetInvalid
-from workers.data.training_set import TrainingClass, TrainingSet
+from workers.data.training_classes import TrainingClass
+from workers.data.training_set import TrainingSet
 
 CANONICAL_TEMPLATE = "A photo of {classes}"
 OTHER_TEMPLATES = (

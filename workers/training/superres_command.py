@@ -70,7 +70,8 @@ def superres(
 ) -> None:
     """Train the super-resolution of CoSimGen's pairs, and measure it on the test split."""
     from workers.data.training_set import TrainingSet
-    from workers.training.superres import preset_superres, train_superres
+    from workers.training.superres import train_superres
+    from workers.training.superres_settings import preset_superres
 
     with errors_in_one_line():
         choices = pop_data_options(changes)

@@ -195,6 +195,11 @@ FROM_THE_CARD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int | str |
     ),
     "tiles at another scale": (trained("a", "tiles", tile_px=96), {"mask": TALL[:96]}, (64, None)),
     "fit of the request": (trained("a", "tiles", tile_px=128), {"mask": WIDE, "fit": "stretch"}, (None, "stretch")),
+    "a card of another form": (
+        mask_card("a", training={"fit": [{"kind": "tiles", "tile_px": 0}]}),
+        {"prompt": "cells"},
+        (64, None),
+    ),
     "a card that does not say": (mask_card("a"), {"prompt": "cells"}, (64, None)),
 }
 

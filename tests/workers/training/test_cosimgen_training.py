@@ -159,18 +159,20 @@ def test_flips_and_turns_only_where_the_dataset_says_there_is_no_up(toy: Trainin
         trainer(toy, tmp_path / "a"),
         CoSimGenTrainer(toy, tmp_path / "b", SETTINGS, Accelerator(cpu=True), has_up=False, encode=letters),
     )
-    originals = {pair.numpy().tobytes() for pair in upright.batch(0, torch.Generator().manual_seed(0))[0].contiguous()}
+    originals = {
+        pair.numpy().tobytes() for pair in upright.pairs.batch(0, torch.Generator().manual_seed(0))[0].contiguous()
+    }
     seen = [
         pair.numpy().tobytes()
         for i in range(6)
-        for pair in upright.batch(i, torch.Generator().manual_seed(i))[0].contiguous()
+        for pair in upright.pairs.batch(i, torch.Generator().manual_seed(i))[0].contiguous()
     ]
     assert set(seen) == originals
     assert len(originals) == 12
     turned = {
         pair.numpy().tobytes()
         for i in range(6)
-        for pair in free.batch(i, torch.Generator().manual_seed(i))[0].contiguous()
+        for pair in free.pairs.batch(i, torch.Generator().manual_seed(i))[0].contiguous()
     }
     assert len(turned) > 2 * len(originals)
 

@@ -17,7 +17,8 @@ from workers.training.autoencoder import AutoencoderTrainer, preset_autoencoder
 from workers.training.latent_base import BaseTrainer, preset_base
 from workers.training.pathdiff import PathDiffTrainer, preset_pathdiff
 from workers.training.siamese import SiameseTrainer, preset_siamese
-from workers.training.superres import SuperresTrainer, preset_superres
+from workers.training.superres import SuperresTrainer
+from workers.training.superres_settings import preset_superres
 from workers.training.trainer import Trainer
 
 FITS = [Fit(kind="stretch"), Fit(kind="tiles", tile_px=24, seen={"square": 0.5})]

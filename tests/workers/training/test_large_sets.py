@@ -33,7 +33,7 @@ options = InputOptions(workers=0, cache_bytes=8 << 20)
 run = CoSimGenTrainer(data, Path(sys.argv[2]), settings, Accelerator(cpu=True, mixed_precision="no"), encode=letters,
                       input_options=options)
 assert run.run(checkpoint_every=2, sample_every=9, log_every=1) == 2
-print(len(run.stems), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(len(run.pairs.stems), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 

@@ -16,8 +16,9 @@ from workers.data.fit import Fit
 from workers.data.training_set import TrainingSet
 from workers.training.checkpoints import save_checkpoint
 from workers.training.loop import iteration_generator
-from workers.training.superres import SuperresTrainer, SuperresTraining, preset_superres, train_superres
+from workers.training.superres import SuperresTrainer, train_superres
 from workers.training.superres_command import superres
+from workers.training.superres_settings import SuperresTraining, preset_superres
 from workers.training.training_log import read_log
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
