@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from model_store.masks.resize import majority_resize
+from model_store.masks.resize import majority_resize, resize_instances
+from workers.data.instance_keys import labels_of, with_instances
 
 FitKind = Literal["crop", "stretch", "tiles"]
 Box = tuple[int, int, int, int]
@@ -95,9 +96,17 @@ def fit_image(image: np.ndarray, box: Box, size: int | tuple[int, int]) -> np.nd
 
 
 def fit_mask(mask: np.ndarray, box: Box, size: int | tuple[int, int]) -> np.ndarray:
-    """A part of a mask ``(H, W)`` uint8 at ``size``, by majority: no label that is not there."""
+    """A part of a mask ``(H, W)`` uint8 at ``size``, by majority: no label that is not there.
+
+    Keys int32 (:mod:`workers.data.instance_keys`) stay keys: each pixel has the object that covers most of it.
+    """
     left, top, right, bottom = box
-    return majority_resize(mask[top:bottom, left:right], size)
+    part = mask[top:bottom, left:right]
+    if part.dtype == np.uint8:
+        return majority_resize(part, size)
+    labels = labels_of(part)
+    resized = majority_resize(labels, size)
+    return with_instances(resized, resize_instances(part >> 8, labels, resized))
 
 
 def unstretch(image: np.ndarray, mask: np.ndarray, native: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,11 +10,12 @@ from typing import Any, overload
 
 import numpy as np
 
-from service.datasets.items import as_rgb
+from service.datasets.items import as_rgb, instances_of_file
 from service.datasets.reading.image_files import open_image
 from service.datasets.stored.dataset import StoredDataset
 from service.datasets.stored.layout import ShardFile
 from service.kit.image_files import open_image_file
+from workers.data.instance_keys import with_instances
 
 Texts = tuple[dict[str, Any], ...]
 
@@ -54,7 +55,7 @@ class ItemIndex:
 
     ``places`` ``(N, 2, 2)`` int64 is offset and length in the item's shard, of image and mask; ``digests``
     ``(N, 2, 32)`` uint8 their sha256; ``sizes`` ``(N, 2)`` int32 width and height; ``counts`` ``(N, K)`` uint32 the
-    mask's pixels by class.
+    mask's pixels by class. ``instances`` has the files of the instance maps, of the items that have one.
     """
 
     names: tuple[str, ...]
@@ -65,6 +66,7 @@ class ItemIndex:
     digests: np.ndarray
     sizes: np.ndarray
     counts: np.ndarray
+    instances: dict[int, ShardFile] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: StoredDataset) -> ItemIndex:
@@ -74,6 +76,7 @@ class ItemIndex:
         places, digests = np.zeros((total, 2, 2), np.int64), np.zeros((total, 2, 32), np.uint8)
         sizes, counts = np.zeros((total, 2), np.int32), np.zeros((total, classes), np.uint32)
         same: dict[str | None, str | None] = {}
+        instances: dict[int, ShardFile] = {}
         for row, record in dataset.records():
             names.append(record.name)
             paths.append(record.name if record.path is None else record.path)
@@ -82,10 +85,12 @@ class ItemIndex:
             for which, file in enumerate((record.image, record.mask)):
                 places[row, which] = file.offset, file.bytes
                 digests[row, which] = np.frombuffer(bytes.fromhex(file.sha256), np.uint8)
+            if record.instances is not None:
+                instances[row] = record.instances
             sizes[row] = record.width, record.height
             for label, pixels in record.pixels.items():
                 counts[row, label] = pixels
-        return cls(tuple(names), paths, tuple(splits), tuple(texts), places, digests, sizes, counts)
+        return cls(tuple(names), paths, tuple(splits), tuple(texts), places, digests, sizes, counts, instances)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -112,6 +117,13 @@ class ItemFiles:
         """Class indices ``(H, W)`` uint8, 255 for none."""
         with open_image_file(self._dataset().read(row, self.index.file(row, 1))) as file:
             return np.array(file)
+
+    def keys(self, row: int) -> np.ndarray:
+        """The mask with the instances of its objects, as :mod:`workers.data.instance_keys` has them."""
+        found = self.index.instances.get(row)
+        if found is None:
+            return with_instances(self.mask(row), None)
+        return with_instances(self.mask(row), instances_of_file(self._dataset().read(row, found)))
 
     def _dataset(self) -> StoredDataset:
         process = os.getpid()

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from workers.data.fit import Fit, fit_image, fit_mask, whole_box
+from workers.data.instance_keys import labels_of
 from workers.data.item_index import ItemFiles
 from workers.data.pixels import class_counts
 from workers.data.tiles import WHOLE, PairDraw, cells_of, tile_box
@@ -24,7 +25,7 @@ _LARGE_SHARE = 8
 """An image that takes more than this part of the cache is decoded once onto the disk."""
 
 Pair = tuple[np.ndarray, np.ndarray]
-"""An image ``(s, s, 3)`` and its mask ``(s, s)``, uint8."""
+"""An image ``(s, s, 3)`` and its mask ``(s, s)``, uint8; or the mask's keys with instances, int32."""
 
 
 class Pairs(Protocol):
@@ -51,8 +52,14 @@ class FittedPairs:
         *,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         scratch: Path | None = None,
+        instances: bool = False,
     ) -> None:
-        """``scratch`` is a folder for decoded images that are too large for the cache; None decodes them each time."""
+        """``scratch`` is a folder for decoded images that are too large for the cache; None decodes them each time.
+
+        With ``instances``, masks are keys (:mod:`workers.data.instance_keys`), if any item of the dataset has a map.
+        """
+        self._instances = instances and bool(files.index.instances)
+        self._decode_mask = files.keys if self._instances else files.mask
         self._files, self._fit, self._scratch = files, fit, scratch
         self.rows, self.size_px = rows, size_px
         self._max_bytes = cache_bytes
@@ -71,12 +78,23 @@ class FittedPairs:
     @property
     def fits_in_cache(self) -> bool:
         """Whether all fitted pairs stay in memory once they have been read."""
-        return self._fit.kind != "tiles" and len(self.rows) * 4 * self.size_px**2 <= self._max_bytes
+        return self._fit.kind != "tiles" and len(self.rows) * self._pixel_bytes * self.size_px**2 <= self._max_bytes
+
+    @property
+    def _pixel_bytes(self) -> int:
+        """Of an image and its mask together."""
+        return 7 if self._instances else 4
 
     def limited(self, cache_bytes: int) -> FittedPairs:
         """The same pairs with a cache of their own, of another size."""
         return FittedPairs(
-            self._files, self.rows, self._fit, self.size_px, cache_bytes=cache_bytes, scratch=self._scratch
+            self._files,
+            self.rows,
+            self._fit,
+            self.size_px,
+            cache_bytes=cache_bytes,
+            scratch=self._scratch,
+            instances=self._instances,
         )
 
     def pair(self, draw: PairDraw) -> Pair:
@@ -102,7 +120,7 @@ class FittedPairs:
 
         def count(row: int) -> None:
             # where all pairs stay in memory, they are read but once
-            mask = self.pair(PairDraw(row))[1] if self.fits_in_cache else self.mask(row)
+            mask = labels_of(self.pair(PairDraw(row))[1]) if self.fits_in_cache else self.mask(row)
             found[row] = class_counts(mask, classes)
 
         for row, _ in enumerate(in_threads(count, range(len(self)))):
@@ -112,7 +130,7 @@ class FittedPairs:
 
     def _whole(self, row: int) -> tuple[Pair, int]:
         place = int(self.rows[row])
-        image, mask = self._files.image(place), self._files.mask(place)
+        image, mask = self._files.image(place), self._decode_mask(place)
         box = whole_box(self._fit, (mask.shape[1], mask.shape[0]))
         pair = fit_image(image, box, self.size_px), fit_mask(mask, box, self.size_px)
         return pair, pair[0].nbytes + pair[1].nbytes
@@ -121,11 +139,11 @@ class FittedPairs:
         """Image and mask at their own size, with the cells of each class."""
         place = int(self.rows[row])
         width, height = self._files.index.sizes[place].tolist()
-        if self._scratch is not None and 4 * width * height > self._max_bytes // _LARGE_SHARE:
+        if self._scratch is not None and self._pixel_bytes * width * height > self._max_bytes // _LARGE_SHARE:
             image, mask = self._on_disk(place, self._scratch)
             held = 0
         else:
-            image, mask = self._files.image(place), self._files.mask(place)
+            image, mask = self._files.image(place), self._decode_mask(place)
             held = image.nbytes + mask.nbytes
         cells = cells_of(mask, self._files.index.counts.shape[1])
         return (image, mask, cells), held + sum(each.nbytes for each in cells.values())
@@ -134,8 +152,12 @@ class FittedPairs:
         """A decoded pair as files that are mapped into memory: a tile reads its own pages alone."""
         scratch.mkdir(parents=True, exist_ok=True)
         paths = []
-        for which, decode in enumerate((self._files.image, self._files.mask)):
-            path = scratch / f"{self._files.index.digests[place, which].tobytes().hex()}.npy"
+        for which, decode in enumerate((self._files.image, self._decode_mask)):
+            name = self._files.index.digests[place, which].tobytes().hex()
+            if which and self._instances:
+                numbered = self._files.index.instances.get(place)
+                name += "-" if numbered is None else f"-{numbered.sha256}"
+            path = scratch / f"{name}.npy"
             if not path.is_file():
                 fresh = path.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
                 with fresh.open("wb") as file:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workers.data.fit import Box, Fit
+from workers.data.instance_keys import labels_of
 from workers.data.listings import DatasetInvalid
 
 CELL_PX = 256
@@ -93,9 +94,8 @@ def cells_of(mask: np.ndarray, count: int) -> dict[int, np.ndarray]:
     found: dict[int, list[tuple[int, int]]] = {}
     for y in range(0, mask.shape[0], CELL_PX):
         for x in range(0, mask.shape[1], CELL_PX):
-            shown = np.flatnonzero(
-                np.bincount(mask[y : y + CELL_PX, x : x + CELL_PX].reshape(-1), minlength=256)[:count]
-            )
+            labels = labels_of(mask[y : y + CELL_PX, x : x + CELL_PX])
+            shown = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=256)[:count])
             for label in shown.tolist():
                 found.setdefault(label, []).append((y, x))
     return {label: np.array(each, dtype=np.int32) for label, each in found.items()}
@@ -111,7 +111,7 @@ def tile_box(draw: PairDraw, mask: np.ndarray, cells: Mapping[int, np.ndarray], 
         chosen = cells[draw.around]
         y0, x0 = chosen[int(cell * len(chosen))].tolist()
         part = mask[y0 : y0 + CELL_PX, x0 : x0 + CELL_PX]
-        places = np.flatnonzero(part == draw.around)
+        places = np.flatnonzero(labels_of(part) == draw.around)
         y, x = divmod(int(places[int(pixel * len(places))]), part.shape[1])
         top = y0 + y - int((0.25 + 0.5 * down) * tile_px)
         left = x0 + x - int((0.25 + 0.5 * right) * tile_px)

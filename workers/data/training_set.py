@@ -227,13 +227,27 @@ class TrainingSet:
             )
 
     def pairs(
-        self, size_px: int, stems: Sequence[str], *, fit: Fit | None = None, cache_bytes: int = DEFAULT_CACHE_BYTES
+        self,
+        size_px: int,
+        stems: Sequence[str],
+        *,
+        fit: Fit | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        instances: bool = False,
     ) -> FittedPairs:
         """The pairs of items at a size, to be read one by one. Raises :class:`DatasetInvalid` for too large tiles."""
         chosen, rows = fit or self.fit, self.rows(stems)
         if chosen.tile_px is not None:
             check_tiles(chosen.tile_px, self.index.sizes[rows], [self._names[row] for row in rows])
-        return FittedPairs(self.files, rows, chosen, size_px, cache_bytes=cache_bytes, scratch=self.prepared.scratch)
+        return FittedPairs(
+            self.files,
+            rows,
+            chosen,
+            size_px,
+            cache_bytes=cache_bytes,
+            scratch=self.prepared.scratch,
+            instances=instances,
+        )
 
     def arrays(self, split: str, size_px: int, stems: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """All pairs of a split in memory: images ``(N, s, s, 3)`` uint8, masks ``(N, s, s)`` uint8, 255 = ignore.

@@ -107,7 +107,12 @@ def export_pathdiff(
         base,
         mask_data,
         settings,
-        training={"iterations": iteration, "notes": list(notes), "turns": about["turns"]},
+        training={
+            "iterations": iteration,
+            "notes": list(notes),
+            "turns": about["turns"],
+            "instance_maps": len(mask_data.index.instances) if settings.instances == "given" else 0,
+        },
         name=name,
         version=version,
         system="pathdiff",

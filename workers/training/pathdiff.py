@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from workers.data.captions import (
     read_texts,
     repeats_deviation,
 )
+from workers.data.instance_keys import labels_of, split
 from workers.data.pairs import whole_pairs
 from workers.data.pixels import as_indices, draw_turns
 from workers.data.stream import InputOptions, PairStream
@@ -59,6 +60,9 @@ class PathDiffTraining(CaptionedRun):
 
     p_split: float = Field(P_SPLIT, ge=0, le=1, description="how often a sample comes from the text dataset")
     p_uncond: float = Field(P_UNCOND, ge=0, le=1, description="how often a sample's condition is dropped")
+    instances: Literal["given", "no"] = Field(
+        "given", description="given: hints have the edges between instances, where the dataset has maps of them"
+    )
     hint: PathDiffHintConfig
 
     def deviations(self, base: LatentBase) -> tuple[str, ...]:
@@ -155,7 +159,12 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         check_unpaired((text_data, texts), (mask_data, self.mask_stems))
         self.captions = CaptionBank(read_texts(text_data, texts), base.tokens)
         self.text_pairs = text_data.pairs(base.size_px, texts, cache_bytes=options.cache_bytes)
-        self.mask_pairs = mask_data.pairs(base.size_px, self.mask_stems, cache_bytes=options.cache_bytes)
+        self.mask_pairs = mask_data.pairs(
+            base.size_px,
+            self.mask_stems,
+            cache_bytes=options.cache_bytes,
+            instances=settings.instances == "given",
+        )
         counts = self.mask_pairs.counts(len(mask_data.classes))
         mask_data.check_learnable(counts, base.size_px)
         self.mask_data = mask_data.trained_on(counts.sum(axis=0) > 0)
@@ -207,9 +216,14 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         of_mask = self.mask_latents.draw(rows, turns, generator, lambda: images)
         z0 = torch.where(drawn.from_text.view(-1, 1, 1, 1), of_text, of_mask)
         text = self.captions.draw(texts, drawn.with_text, generator)
-        hints = mask_hint(as_indices(masks, turns).to(self.colours.device), self.colours)
+        hints = self.hints(as_indices(masks, turns))
         with_mask = drawn.with_mask.to(hints.device).view(-1, 1, 1, 1)
         return z0, text, torch.where(with_mask, hints, null_hint(1, self.base.size_px, hints.device))
+
+    def hints(self, masks: Tensor) -> Tensor:
+        """The hints ``(B, 7, H, W)``, on the device, of masks or their keys with instances ``(B, H, W)`` int64."""
+        labels, instances = split(masks.to(self.colours.device))
+        return mask_hint(labels, self.colours, instances)
 
     @property
     def dataset_name(self) -> str:
@@ -241,11 +255,10 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         captions = torch.stack([self.captions.encode(self.captions.texts[row][0]) for row in texts]).to(device)
         empty = self.captions.encode("").to(device).expand_as(captions)
         images, masks = whole_pairs(self.mask_pairs, rows.tolist())
-        indices = torch.from_numpy(masks).long().to(device)
+        keys, masks = torch.from_numpy(masks).long(), labels_of(masks)
         with self.result() as network, self.accelerator.autocast(), attention_kernel(device):
             given, null = (
-                network.hint(hint).float()
-                for hint in (mask_hint(indices, self.colours), null_hint(count, self.base.size_px, device))
+                network.hint(hint).float() for hint in (self.hints(keys), null_hint(count, self.base.size_px, device))
             )
             made = [
                 self.sampled(network, {"text": text, "hint": hint}, {"text": empty, "hint": hint})

@@ -50,6 +50,13 @@ from workers.training.options import (
 @data_options
 @model_options
 @click.option(
+    "--instances",
+    type=click.Choice(["given", "no"]),
+    default="given",
+    show_default=True,
+    help="Whether the model sees the edges between the objects of --mask-data's instance maps.",
+)
+@click.option(
     "--guidance-target",
     type=click.Choice(["text", "mask", "joint"]),
     default="text",

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
+from service.datasets.reading.instance_maps import INSTANCE_FOLDER
 from service.datasets.reading.pairing import Keyed, keyed
 from service.datasets.reading.tree import IMAGE_SUFFIXES, all_folders, images, nfc, relative, split_folders
 
@@ -40,6 +41,12 @@ class FolderPair:
     def mask_files(self) -> list[Keyed]:
         """The masks, whose keys may have one of :attr:`endings` more than the image's."""
         return self._files[1]
+
+    @cached_property
+    def instance_files(self) -> dict[str, Path]:
+        """The instance maps by the keys of their images: of the folder ``instances`` beside that of the masks."""
+        folder = _folders(self.masks.parent).get(INSTANCE_FOLDER) if self.images != self.masks else None
+        return {} if folder is None else dict(keyed(folder))
 
     @cached_property
     def endings(self) -> tuple[str, ...]:

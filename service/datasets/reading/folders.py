@@ -19,6 +19,7 @@ from service.datasets.reading.folder_layouts import (
     folder_pairs,
     single_folders,
 )
+from service.datasets.reading.instance_maps import read_instance_map
 from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.mask_encoding import MaskEncoding
 from service.datasets.reading.pairing import pair_files
@@ -111,7 +112,7 @@ class FoldersSource:
                 yield Entry(
                     name=key if folder_split is None else f"{folder_split}/{key}",
                     image=image,
-                    annotate=partial(self._annotate, mask),
+                    annotate=partial(self._annotate, mask, pair.instance_files.get(key)),
                     split=splits.split_of(image, _stem(pair, key))
                     or folder_split
                     or known_split(key.partition("/")[0] if "/" in key else ""),
@@ -121,11 +122,19 @@ class FoldersSource:
             for key, mask in paired.without_image:
                 detail = absent(self.root, image_folder, key, "image")
                 findings.add("missing_partner", relative(self.root, mask), detail)
+            stems = {key for key, _ in pair.image_files}
+            for key, numbered in pair.instance_files.items():
+                if key not in stems:
+                    detail = absent(self.root, image_folder, key, "image")
+                    findings.add("missing_partner", relative(self.root, numbered), detail)
         splits.report(findings)
 
-    def _annotate(self, mask: Path, width: int, height: int) -> Annotation:
+    def _annotate(self, mask: Path, numbered: Path | None, width: int, height: int) -> Annotation:
         read = self._reader.read(mask, relative(self.root, mask))
-        return Annotation(read.labels, assumed=read.assumed)
+        instances = None
+        if numbered is not None:
+            instances = read_instance_map(numbered, relative(self.root, numbered), read.labels)
+        return Annotation(read.labels, instances, assumed=read.assumed)
 
 
 def _split_folder(pair: FolderPair) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from service.datasets.classes import ClassList
 from service.datasets.reading.class_lists import require_classes
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry, FileBytes
 from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.instance_maps import read_instance_map
 from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.provenance import is_export, parse_provenance
 from service.datasets.reading.report import EntryFault, Findings
@@ -88,13 +90,19 @@ class WebDatasetSource:
         return Entry(
             name=key,
             image=image,
-            annotate=partial(annotate, lambda: self._reader, mask, self._path(mask)),
+            annotate=partial(self._annotate, mask, next(iter(found.get("instances", ())), None)),
             split=split,
             caption=caption if isinstance(caption, str) else None,
             provenance=parse_provenance(listed) if listed else None,
             mask_file=mask,
             report_path=self._path(image),
         )
+
+    def _annotate(self, mask: ShardMember, numbered: ShardMember | None, width: int, height: int) -> Annotation:
+        found = annotate(lambda: self._reader, mask, self._path(mask), width, height)
+        if numbered is None:
+            return found
+        return replace(found, instances=read_instance_map(numbered.read_bytes(), self._path(numbered), found.labels))
 
     def _about(self, member: ShardMember | None, findings: Findings) -> dict[str, Any]:
         """The members of an item's JSON; empty if it has none or it is not an object."""
@@ -176,6 +184,8 @@ def _known(members: list[ShardMember]) -> dict[str, list[ShardMember]]:
         kind, _, suffix = member.name[len(_key(member)) + 1 :].lower().rpartition(".")
         if kind == "" and suffix == "json":
             known.setdefault("json", []).append(member)
+        elif (kind, suffix) == ("instances", "png"):
+            known.setdefault("instances", []).append(member)
         elif f".{suffix}" in IMAGE_SUFFIXES and (kind == "" or kind in _MASKS):
             known.setdefault("mask" if kind else "image", []).append(member)
     return known

@@ -9,17 +9,16 @@ from typing import IO
 import numpy as np
 
 from service.datasets.classes import ClassList
+from service.datasets.instance_maps import encode_instances
 from service.datasets.items import DatasetItem
 from service.datasets.stored import layout
 from service.datasets.stored.layout import ShardAbout, ShardFile, StoredItem
 from service.datasets.writing.images import suffix_of
 from service.kit import tar
-from service.kit.png import encode_grey_16, encode_mask
+from service.kit.png import encode_mask
 from service.store.base import ObjectStore
 from service.store.immutable import StoredObject, put_attempt, put_immutable
 from service.store.keys import with_attempt
-
-_BLOCK_PIXELS = 1 << 20
 
 
 class StoredDatasetWriter:
@@ -54,7 +53,7 @@ class StoredDatasetWriter:
             mask=self._write(f"{key}.mask.png", encode_mask(labels, self._colours, {})),
             instances=None
             if item.instances is None
-            else self._write(f"{key}.instances.png", _instances_png(item.instances)),
+            else self._write(f"{key}.instances.png", encode_instances(item.instances)),
             pixels={int(value): int(counts[value]) for value in np.flatnonzero(counts)},
             split=item.split,
             source=item.source,
@@ -103,18 +102,3 @@ class StoredDatasetWriter:
         index = put_attempt(self._store, layout.index(self._run, number), b"".join(self._lines))
         self.shards.append(ShardAbout(items=len(self._lines), bytes=size, sha256=sha256, key=shard.key, index=index))
         self._lines.clear()
-
-
-def _instances_png(instances: np.ndarray) -> bytes:
-    """Instance numbers as a 16-bit grey PNG, renumbered from 1 in their order; those beyond 65535 become 0."""
-    numbers, renumbered = np.zeros(0, dtype=np.int64), np.empty(instances.shape, dtype=np.uint16)
-    step = max(1, _BLOCK_PIXELS // instances.shape[1])
-    blocks = [slice(top, top + step) for top in range(0, len(instances), step)]
-    for block in blocks:
-        numbers = np.union1d(numbers, instances[block])
-    numbers = numbers[numbers != 0]
-    for block in blocks:
-        part = instances[block]
-        number = np.searchsorted(numbers, part) + 1
-        renumbered[block] = np.where((part != 0) & (number <= 0xFFFF), number, 0)
-    return encode_grey_16(renumbered)

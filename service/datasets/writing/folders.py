@@ -17,8 +17,9 @@ from service.kit.output_file import ExportFile, Spool
 class FoldersWriter:
     """Writer of ``images/``, ``masks/``, ``masks_colour/``, ``dataset.json``, split lists and ``captions.jsonl``.
 
-    ``masks/`` are grey, with class indices as levels; ``masks_colour/`` are indices with a palette. There is a list of
-    stems for each split, and ``captions.jsonl`` if items have captions.
+    Items with an instance map have it in ``instances/``. ``masks/`` are grey, with class indices as levels;
+    ``masks_colour/`` are indices with a palette. There is a list of stems for each split, and ``captions.jsonl`` if
+    items have captions.
     """
 
     replaced: ClassVar[dict[str, str]] = {}
@@ -32,13 +33,15 @@ class FoldersWriter:
         self._captions = Spool(self._scratch)
 
     def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
-        """The image and two forms of the mask."""
+        """The image, two forms of the mask, and the instance map if there is one."""
         image = f"images/{prepared.stem}.{prepared.suffix}"
         mask, colour = f"masks/{prepared.stem}.png", f"masks_colour/{prepared.stem}.png"
+        numbered = prepared.instances_png
         for what, path, data in (
             ("image", image, prepared.image),
             ("mask", mask, prepared.index_png),
             ("mask_colour", colour, prepared.mask_png),
+            *([] if numbered is None else [("instances", f"instances/{prepared.stem}.png", numbered)]),
         ):
             prepared.record_file(what, path, data)
             yield ExportFile.of(path, data)
@@ -80,6 +83,7 @@ class FoldersWriter:
         return [
             "`images/`: the images",
             "`masks/`: one grey PNG per image, with its stem; the level of a pixel is its class index, 255 none",
+            "`instances/`: the number of each pixel's object, 16 bits, 0 none, of items whose objects are known",
             "`masks_colour/`: the same indices with the classes' colours as palette",
             "`dataset.json`: the classes; `train.txt` and so on: the stems of each split; `captions.jsonl`: texts, if "
             "there are any",

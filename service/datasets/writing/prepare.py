@@ -13,6 +13,7 @@ import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.components import Regions, count_borders, objects
+from service.datasets.instance_maps import encode_instances
 from service.datasets.items import DatasetItem
 from service.datasets.seen_hashes import SeenHashes
 from service.datasets.writing.images import SUFFIXES, as_format, size_of
@@ -110,6 +111,15 @@ class PreparedItem:
     def index_png(self) -> bytes:
         """The mask as a grey PNG of class indices."""
         return encode_indices(self.labels)
+
+    @property
+    def instances_png(self) -> bytes | None:
+        """The item's instance map without the objects of classes that the export leaves out; None without a map."""
+        given = self.item.instances
+        if given is None:
+            return None
+        kept = np.isin(self.labels, [entry.index for entry in self.classes.objects])
+        return encode_instances(np.where(kept, given, 0))
 
     @cached_property
     def objects(self) -> Regions:

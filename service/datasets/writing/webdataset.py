@@ -25,7 +25,10 @@ class _Shard:
 
 
 class WebDatasetWriter:
-    """Writer of ``{split}-{number:06d}.tar`` with ``{key}.png``, ``{key}.mask.png`` and ``{key}.json`` per item."""
+    """Writer of ``{split}-{number:06d}.tar`` with ``{key}.png``, ``{key}.mask.png`` and ``{key}.json`` per item.
+
+    An item with an instance map has it as ``{key}.instances.png``.
+    """
 
     replaced: ClassVar[dict[str, str]] = {".": "_"}
     """A key ends at the first dot of a file's name."""
@@ -51,7 +54,11 @@ class WebDatasetWriter:
         image, mask = f"{key}.{prepared.suffix}", f"{key}.mask.png"
         prepared.record_file("image", image, prepared.image, shard=shard.path)
         prepared.record_file("mask", mask, mask_png, shard=shard.path)
-        shard.spool.write(tar.members((image, prepared.image), (mask, mask_png), (f"{key}.json", _about(prepared))))
+        members = [(image, prepared.image), (mask, mask_png)]
+        if (numbered := prepared.instances_png) is not None:
+            prepared.record_file("instances", f"{key}.instances.png", numbered, shard=shard.path)
+            members.append((f"{key}.instances.png", numbered))
+        shard.spool.write(tar.members(*members, (f"{key}.json", _about(prepared))))
         shard.items += 1
         if shard.items >= self._max_items or shard.spool.size >= self._max_bytes:
             yield from self._finish_shard(split)

@@ -12,10 +12,15 @@ from model_store.card import load_card
 from model_store.latent.base import LatentBase
 from model_store.latent.denoiser import build_unet, on_meta, parameters_of, pathdiff_denoiser
 from model_store.loading import load_system
+from model_store.masks.resize import majority_resize
 from model_store.pathdiff.hint import mask_hint, null_hint
 from model_store.pathdiff.system import PathDiffSystem
 from model_store.pathdiff.unpaired import draw_conditions
+from service.datasets.classes import ClassList
+from service.datasets.items import DatasetItem
+from service.kit.png import encode_image
 from tests.model_store.latent.tiny import LetterTokens
+from tests.service.datasets.scenes import export
 from tests.workers.training.scenes import (
     accelerator,
     awaken,
@@ -246,3 +251,28 @@ def test_paper_settings_and_what_leaves_them() -> None:
     assert "average" not in told
     unet = on_meta(build_unet, pathdiff_denoiser())
     assert parameters_of(unet) == 400_920_579
+
+
+def test_objects_that_touch_have_an_edge_between_them_in_the_hints_unless_that_is_not_wanted(
+    folders: tuple[TrainingSet, TrainingSet], tmp_path: Path
+) -> None:
+    labels = np.zeros((32, 32), dtype=np.uint8)
+    labels[4:28, 4:28] = 1
+    numbers = np.where(labels > 0, np.where(np.arange(32) < 16, 5, 6)[None], 0).astype(np.int32)
+    image = np.full((32, 32, 3), 90, dtype=np.uint8)
+    items = [DatasetItem("pair", encode_image(image, {}), labels, numbers, split="train")]
+    classes = ClassList.of(["ground", "cell"], background="ground")
+    masks = TrainingSet.open(export(items, classes, tmp_path / "pairs", format="folders"))
+    hints = {}
+    for wanted in ("given", "no"):
+        run = trainer((folders[0], masks), tmp_path / wanted, instances=wanted)
+        _, keys = whole_pairs(run.mask_pairs, [0])
+        hints[wanted] = run.hints(torch.from_numpy(keys).long())
+        run.step(0)
+    size = hints["no"].shape[-1]
+    expected = mask_hint(torch.from_numpy(majority_resize(labels, size)).long()[None], run.colours)
+    assert torch.equal(hints["no"], expected)
+    between = (hints["given"] != hints["no"])[0, 3]
+    assert between[:, size // 2 - 1 : size // 2 + 1].any()
+    between[:, size // 2 - 1 : size // 2 + 1] = False
+    assert not between.any()
