@@ -204,7 +204,7 @@ def _fitted(
 
 
 def _ground(source: Segmentation, target: Segmentation, what: Footprint) -> np.ndarray:
-    """Where ``target`` ``(H, W)`` has the label that an object of ``source`` stands on; everywhere if that is none."""
+    """Where ``target`` ``(H, W)`` has the label that an object of ``source`` stands on; everywhere if it has none."""
     label = border_label(source.labels, what)
     return np.ones(target.shape, dtype=bool) if label is None else target.labels == label
 

@@ -105,12 +105,13 @@ def decide_fit(
     twins = parts if size is None else [sides_of(size)] * len(parts)
     drawn = _drawn(card, canvas, parts, twins)
     metres = None if metres_per_px is None else _range([[metres_per_px / each for each in drawn]])
+    counted = Counter(parts)
     return SetFit(
         fit=fit,
         size=size,
         canvas=canvas,
         tile_px=tile_px,
-        drawn_size=size if size is not None else size_of(*Counter(parts).most_common(1)[0][0]),
+        drawn_size=size if size is not None else size_of(*max(counted, key=lambda part: counted[part])),
         scale=_range([wide / part[0], tall / part[1]] for part, (wide, tall) in zip(parts, twins, strict=True)),
         enlarged=1.0 if canvas is not None else round(max(max(map(max, twins)) / max(card.sizes_px), 1.0), 4),
         drawn_scale=drawn,

@@ -29,7 +29,7 @@ class CanvasParameters(_Frozen):
 
 
 def sides_of(size: int | str) -> tuple[int, int]:
-    """(width, height) in pixels of a size. Raises ValueError for a text that is none."""
+    """(width, height) in pixels of a size. Raises ValueError for any other text."""
     if isinstance(size, int):
         return size, size
     if not re.fullmatch(RECTANGLE_PATTERN, size):

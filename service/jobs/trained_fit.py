@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from model_store.card import ModelCard
 from service.jobs.request import CanvasRequest, GenerateRequest
 from service.jobs.sizes import RECTANGLE_PATTERN, sides_of
-from service.masks.fitting import fault_of_sides
+from service.masks.mask_fit import fault_of_sides
 from service.settings import Settings
 
 Range = tuple[float, float]

@@ -23,7 +23,7 @@ from service.jobs.validate_inputs import (
 from service.jobs.validate_sampling import check_steering
 from service.kit.seeds import SEED_MAX, new_job_seed
 from service.kit.validation import UNPRINTABLE, Faults, unprintable
-from service.masks.fitting import MaskFit
+from service.masks.mask_fit import MaskFit
 from service.masks.reader import MaskReader, ReadMask
 from service.masks.types import GivenInstances
 from service.settings import Settings

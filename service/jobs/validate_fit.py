@@ -10,7 +10,7 @@ from model_store.card import ModelCard
 from service.jobs.request import CanvasRequest
 from service.jobs.sizes import CanvasParameters, Fit, sides_of, size_of
 from service.kit.validation import Faults, join_list
-from service.masks.fitting import MaskFit, fault_of_sides
+from service.masks.mask_fit import MaskFit, fault_of_sides
 from service.settings import Settings
 
 MAX_OVERLAP = 0.75
@@ -62,7 +62,7 @@ def check_fit(request: FitRequest, given: Sequence[str], card: ModelCard, settin
 
 
 def _sides(request: FitRequest, faults: Faults) -> tuple[int, int] | None:
-    """(width, height) of the request; None without a size, and for one that is none."""
+    """(width, height) of the request; None without a size, and for a text that says none."""
     if request.size is None:
         return None
     try:

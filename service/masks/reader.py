@@ -13,8 +13,8 @@ from typing import Any
 from model_store.card import ModelCard
 from service.kit.prefetch import prefetch
 from service.kit.validation import Faults
-from service.masks.fitting import MaskFit
 from service.masks.given import GivenFile, GivenPair, parse_masks
+from service.masks.mask_fit import MaskFit
 from service.masks.png_file import MaskRefused, PngFile, check_png
 from service.masks.types import GivenInstances, GivenMask, MaskEncoding
 from service.masks.uploads import Uploads

@@ -23,7 +23,7 @@ def scale_about(fit: Fit, size_px: int, sizes: np.ndarray, metres_per_px: float 
         **fit.model_dump(mode="json", exclude_defaults=True, exclude={"kind"}),
         "kind": fit.kind,
         "size_px": size_px,
-        "native_sizes_px": dict(counted.most_common(_COUNTED_SIZES)),
+        "native_sizes_px": dict(sorted(counted.items(), key=lambda item: -item[1])[:_COUNTED_SIZES]),
         "other_native_sizes": max(0, len(counted) - _COUNTED_SIZES),
         "scale": scale,
     }

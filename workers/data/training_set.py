@@ -195,7 +195,7 @@ class TrainingSet:
             yield row
 
     def rows(self, stems: Iterable[str], *, of: Path | None = None) -> np.ndarray:
-        """The positions of items. Raises :class:`DatasetInvalid` for a name that is none, of the list ``of``."""
+        """The positions of items. Raises :class:`DatasetInvalid` for an unknown name, of the list ``of``."""
         wanted = tuple(stems)
         found = np.zeros(len(wanted), dtype=np.int64)
         for number, (stem, row) in enumerate(zip(wanted, self._found(wanted), strict=True)):

@@ -10,7 +10,7 @@ from model_store.interface import Condition, stack_conditions
 from workers.engine.forward import ForwardClock
 from workers.engine.model import EngineModel
 from workers.engine.policy import FairQueue
-from workers.engine.sample import Active, Lane, Waiting, activate
+from workers.engine.sample import Active, Occupant, Waiting, activate
 
 
 class SampleFailed(Exception):
@@ -22,8 +22,8 @@ class ModelBatch:
 
     Every tensor always has ``rows`` as its first dimension: ``x`` holds one sample a slot, and the network's rows are
     gathered from the slots (a guided sample's slot feeds two rows, an unused row repeats slot 0 and is never read).
-    Only with floating shapes does the network get just the used rows, rounded up to a power of two. A slot that a lane
-    of a canvas holds has another window of it in each forward, and none at the end of a step in which none is left.
+    Only with floating shapes does the network get just the used rows, rounded up to a power of two. A slot that a
+    canvas holds has another window of it in each forward, and none at the end of a step in which none is left.
     """
 
     def __init__(self, model: EngineModel) -> None:
@@ -32,7 +32,7 @@ class ModelBatch:
         self._model = model
         self._forward = model.forward
         self._clock = ForwardClock(system.device)
-        self.waiting: FairQueue[Lane] = FairQueue()
+        self.waiting: FairQueue[Occupant] = FairQueue()
         self.forwards = 0
         self.rows_used = 0
         self.preemptions = 0
@@ -41,7 +41,7 @@ class ModelBatch:
         self._system = system
         self._device = system.device
         self._ddim = DDIM(system.card.sampler, system.device)
-        self._slots: list[Lane | None] = [None] * rows
+        self._slots: list[Occupant | None] = [None] * rows
         self._windows: list[int | None] = [None] * rows
         self._x = torch.zeros((rows, *system.sample_shape), dtype=torch.float32, device=self._device)
         self._conditions: dict[str, Tensor] = {}
@@ -58,22 +58,22 @@ class ModelBatch:
     @property
     def rows_held(self) -> int:
         """The number of rows that samples hold."""
-        return sum(lane.rows for lane in self.lanes)
+        return sum(occupant.rows for occupant in self.occupants)
 
     @property
-    def lanes(self) -> list[Lane]:
-        """The lanes in the batch, by slot."""
-        return [lane for lane in self._slots if lane is not None]
+    def occupants(self) -> list[Occupant]:
+        """The occupants in the batch, by slot."""
+        return [occupant for occupant in self._slots if occupant is not None]
 
     @property
     def active(self) -> list[Waiting]:
         """The samples in the batch, by their first slot."""
-        return list(dict.fromkeys(lane.waiting for lane in self.lanes))
+        return list(dict.fromkeys(occupant.waiting for occupant in self.occupants))
 
     def add(self, waiting: Waiting) -> None:
         """Puts a sample at the end of its job's queue."""
-        for lane in waiting.enter(self.rows):
-            self.waiting.add(lane)
+        for occupant in waiting.enter(self.rows):
+            self.waiting.add(occupant)
 
     def step(self) -> list[tuple[Waiting, Tensor | SampleFailed]]:
         """Lets samples leave and join, runs one forward, and takes every sample that is complete by it one timestep
@@ -93,13 +93,13 @@ class ModelBatch:
         output = self._clock.run(self._forward, self._x[rows], t[rows], self._conditions)
         output = guide(output[self._null_row], output[self._cond_row], self._scale)
         self._x = self._ddim.step(self._x, output, t, t_prev, self._eta, noise)
-        stepped = [_state(lane) for _, lane in working if _state(lane).canvas is None]
+        stepped = [_state(occupant) for _, occupant in working if _state(occupant).canvas is None]
         stepped += self._step_canvases(working, output)
         self.forwards += 1
-        used = sum(lane.rows for _, lane in working)
+        used = sum(occupant.rows for _, occupant in working)
         self.rows_used += used
         self._model.record_step(samples=len(stepped), used=used, rows=len(rows), seconds=self._clock.take())
-        self.waiting.charge(lane for _, lane in working)
+        self.waiting.charge(occupant for _, occupant in working)
         for sample in stepped:
             sample.done += 1
             if sample.waiting.request.on_step is not None:
@@ -108,8 +108,8 @@ class ModelBatch:
 
     def drain(self) -> list[Waiting]:
         """All samples, active and waiting, reset to their start: a batch of another shape gives other bits."""
-        lanes = [*self.lanes, *self.waiting.drain()]
-        everything = list(dict.fromkeys(lane.waiting for lane in lanes))
+        occupants = [*self.occupants, *self.waiting.drain()]
+        everything = list(dict.fromkeys(occupant.waiting for occupant in occupants))
         for waiting in everything:
             waiting.active = None
         return everything
@@ -130,64 +130,64 @@ class ModelBatch:
                 self._vacate(waiting)
 
     def _admit(self) -> None:
-        while (lane := self.waiting.next()) is not None:
-            if lane.waiting.future.cancelled():
-                self._vacate(lane.waiting)
+        while (occupant := self.waiting.next()) is not None:
+            if occupant.waiting.future.cancelled():
+                self._vacate(occupant.waiting)
                 continue
             free_rows = self.rows - self.rows_held
-            if lane.rows > free_rows:
+            if occupant.rows > free_rows:
                 # if one does not fit, the ones behind it wait too, or samples of one row could starve guided ones
-                victims = self.waiting.select_victims(lane, self._by_admission(), free_rows)
+                victims = self.waiting.select_victims(occupant, self._by_admission(), free_rows)
                 if not victims:
                     return
                 for victim in victims:
                     self._preempt(victim)
-            self.waiting.admit(lane)
-            lane.slot = self._slots.index(None)
-            sample = activate(lane.waiting, self._ddim, self._system.sample_shape, self._device)
+            self.waiting.admit(occupant)
+            occupant.slot = self._slots.index(None)
+            sample = activate(occupant.waiting, self._ddim, self._system.sample_shape, self._device)
             if sample.canvas is None:
                 assert sample.x is not None
-                self._x[lane.slot], sample.x = sample.x, None
+                self._x[occupant.slot], sample.x = sample.x, None
             self._admitted += 1
-            lane.admission = self._admitted
-            self._slots[lane.slot] = lane
+            occupant.admission = self._admitted
+            self._slots[occupant.slot] = occupant
             self._rows_changed = True
 
-    def _by_admission(self) -> list[Lane]:
-        return sorted(self.lanes, key=lambda lane: lane.admission)
+    def _by_admission(self) -> list[Occupant]:
+        return sorted(self.occupants, key=lambda occupant: occupant.admission)
 
-    def _preempt(self, lane: Lane) -> None:
-        """Takes a lane out of the batch with its state; a sample's bits do not depend on when it resumes."""
-        slot, sample = lane.slot, _state(lane)
+    def _preempt(self, occupant: Occupant) -> None:
+        """Takes an occupant out of the batch with its state; a sample's bits do not depend on when it resumes."""
+        slot, sample = occupant.slot, _state(occupant)
         assert slot is not None
         if sample.canvas is None:
             sample.x = self._x[slot].clone()
-        self._slots[slot], lane.slot = None, None
-        self.waiting.preempt(lane)
+        self._slots[slot], occupant.slot = None, None
+        self.waiting.preempt(occupant)
         self.preemptions += 1
         self._rows_changed = True
 
     def _vacate(self, waiting: Waiting) -> None:
-        """Frees the slots of a sample that has ended in any way, and takes its other lanes out of the queue."""
-        for lane in waiting.lanes:
-            if lane.slot is None:
-                self.waiting.forget(lane)
+        """Frees the slots of a sample that has ended in any way, and takes its other occupants out of the queue."""
+        for occupant in waiting.occupants:
+            if occupant.slot is None:
+                self.waiting.forget(occupant)
                 continue
             # a NaN that stayed in the slot would be repeated into the unused rows
-            self._x[lane.slot] = 0.0
-            self._slots[lane.slot], lane.slot = None, None
-            self.waiting.leave(lane)
-        waiting.lanes = []
+            self._x[occupant.slot] = 0.0
+            self._slots[occupant.slot], occupant.slot = None, None
+            self.waiting.leave(occupant)
+        waiting.occupants = []
         waiting.active = None
         self._rows_changed = True
 
-    def _hand_out_windows(self) -> list[tuple[int, Lane]]:
-        """Gives each lane of a canvas its next window; returns the lanes that have work in this forward, by slot."""
-        working: list[tuple[int, Lane]] = []
-        for slot, lane in enumerate(self._slots):
-            if lane is None:
+    def _hand_out_windows(self) -> list[tuple[int, Occupant]]:
+        """Gives each occupant of a canvas its next window; those that have work in this forward, by slot."""
+        working: list[tuple[int, Occupant]] = []
+        for slot, occupant in enumerate(self._slots):
+            if occupant is None:
                 continue
-            window, sample = None, _state(lane)
+            window, sample = None, _state(occupant)
             if sample.canvas is not None:
                 window = sample.canvas.take()
                 if window is not None:
@@ -197,14 +197,14 @@ class ModelBatch:
                 self._rows_changed = True
             self._windows[slot] = window
             if sample.canvas is None or window is not None:
-                working.append((slot, lane))
+                working.append((slot, occupant))
         return working
 
-    def _step_canvases(self, working: list[tuple[int, Lane]], output: Tensor) -> list[Active]:
+    def _step_canvases(self, working: list[tuple[int, Occupant]], output: Tensor) -> list[Active]:
         """Adds what the windows predict, and takes the canvases all of whose windows are done one timestep further."""
         stepped: list[Active] = []
-        for slot, lane in working:
-            sample, window = _state(lane), self._windows[slot]
+        for slot, occupant in working:
+            sample, window = _state(occupant), self._windows[slot]
             if sample.canvas is None or window is None:
                 continue
             average = sample.canvas.add(window, output[slot])
@@ -218,14 +218,14 @@ class ModelBatch:
             stepped.append(sample)
         return stepped
 
-    def _lay_out_rows(self, working: list[tuple[int, Lane]]) -> None:
+    def _lay_out_rows(self, working: list[tuple[int, Occupant]]) -> None:
         """Lays out the rows: which slot feeds each row, and which rows hold the two branches of each slot."""
         cond_row, null_row = [0] * self.rows, [0] * self.rows
         row_slot: list[int] = []
         scale, eta = [1.0] * self.rows, [0.0] * self.rows
         conditions: list[Condition] = []
-        for slot, lane in working:
-            first, waiting, window = len(conditions), lane.waiting, self._windows[slot]
+        for slot, occupant in working:
+            first, waiting, window = len(conditions), occupant.waiting, self._windows[slot]
             needed = waiting.conditions[window or 0] if len(waiting.conditions) > 1 else waiting.conditions[0]
             conditions.extend(needed)
             last = len(conditions) - 1
@@ -243,12 +243,12 @@ class ModelBatch:
         self._eta = torch.tensor(eta, device=self._device)
         self._rows_changed = False
 
-    def _inputs(self, working: list[tuple[int, Lane]]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _inputs(self, working: list[tuple[int, Occupant]]) -> tuple[Tensor, Tensor, Tensor | None]:
         """t and t_prev of every slot (an empty one steps from 0 to the end, unread), and new noise where eta > 0."""
         t, t_prev = [0] * self.rows, [-1] * self.rows
         noise: Tensor | None = None
-        for slot, lane in working:
-            sample = _state(lane)
+        for slot, occupant in working:
+            sample = _state(occupant)
             t[slot], t_prev[slot] = sample.t, sample.t_prev
             if sample.waiting.request.eta > 0.0 and sample.canvas is None:
                 if noise is None:
@@ -264,7 +264,7 @@ class ModelBatch:
         finite = torch.isfinite(self._x).flatten(1).all(dim=1).tolist()
         ended: list[tuple[Waiting, Tensor | SampleFailed]] = []
         for sample in stepped:
-            waiting, slot = sample.waiting, sample.waiting.lanes[0].slot
+            waiting, slot = sample.waiting, sample.waiting.occupants[0].slot
             if sample.canvas is not None:
                 assert sample.x is not None
                 x, is_finite = sample.x, bool(torch.isfinite(sample.x).all())
@@ -285,7 +285,7 @@ class ModelBatch:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
 
-def _state(lane: Lane) -> Active:
-    """The state of the sample of an admitted lane."""
-    assert lane.waiting.active is not None
-    return lane.waiting.active
+def _state(occupant: Occupant) -> Active:
+    """The state of the sample of an admitted occupant."""
+    assert occupant.waiting.active is not None
+    return occupant.waiting.active

@@ -50,7 +50,7 @@ class SampleRequest:
 class Waiting:
     """A request with the future of its x_0; cancelling the future takes the sample out.
 
-    ``conditions``: one tuple, or one a window. ``active``: its state, once it has been in the batch. ``lanes``: its
+    ``conditions``: one tuple, or one a window. ``active``: its state, once it has been in the batch. ``occupants``: its
     places in the queue and in the batch.
     """
 
@@ -58,7 +58,7 @@ class Waiting:
     conditions: Sequence[tuple[Condition, ...]]
     future: Future[Tensor] = field(default_factory=Future)
     active: Active | None = None
-    lanes: list[Lane] = field(default_factory=list)
+    occupants: list[Occupant] = field(default_factory=list)
 
     @property
     def path(self) -> tuple[str, str, str]:
@@ -70,22 +70,22 @@ class Waiting:
         """The rows of a batch that it, or a window of it, takes: 2 if guidance compares two branches, else 1."""
         return len(self.conditions[0])
 
-    def enter(self, rows: int) -> list[Lane]:
-        """Its lanes for a batch of ``rows`` rows: one, or of a canvas as many as have work in every forward.
+    def enter(self, rows: int) -> list[Occupant]:
+        """Its occupants for a batch of ``rows`` rows: one, or of a canvas as many as have work in every forward.
 
-        A canvas of 9 windows has 5 lanes where 8 fit: 2 forwards a step either way, and the other rows are free.
+        A canvas of 9 windows has 5 occupants where 8 fit: 2 forwards a step either way, and the other rows are free.
         """
         windows = 1 if self.request.windows is None else len(self.request.windows)
         forwards = -(-windows // max(1, rows // self.rows))
-        self.lanes = [Lane(self) for _ in range(-(-windows // forwards))]
-        return self.lanes
+        self.occupants = [Occupant(self) for _ in range(-(-windows // forwards))]
+        return self.occupants
 
 
 @dataclass(eq=False)
-class Lane:
+class Occupant:
     """What the policy schedules: one slot of a batch, for a sample, or for one window of a canvas after the other.
 
-    A lane of a canvas that waits or is preempted leaves its windows to the other lanes.
+    An occupant of a canvas that waits or is preempted leaves its windows to the other occupants.
     """
 
     waiting: Waiting

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Framing:
-    """A ``square`` of a mask, or all of it, at ``size`` (width, height), or at its own scale if that is None.
+    """A ``square`` of a mask, or all of it, at ``size`` (width, height), or at its own scale without one.
 
     The square has the shorter side, or ``tile_px`` if that is less, and then lies anywhere. Crops are not smaller than
     ``least_px``.
