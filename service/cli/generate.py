@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,9 +145,13 @@ def _check_usage(request: dict[str, Any], masks: tuple[Path, ...]) -> None:
 
 
 def require_new_folder(folder: Path) -> None:
-    """Raises a usage error unless ``folder`` is new or empty, so that twins of two jobs do not mix."""
-    if folder.exists() and any(folder.iterdir()):
+    """Raises a usage error unless ``folder`` is new or empty, so that twins of two jobs do not mix, and can be made."""
+    if folder.is_dir() and any(folder.iterdir()):
         raise click.UsageError(f"--out {folder} is not empty; name a new folder")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "you may not write there" if there.is_dir() else f"{there} is a file"
+        raise click.UsageError(f"--out {folder} cannot be made: {why}; name a folder elsewhere")
 
 
 def _wait_or_cancel(client: ApiClient, job: dict[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,8 @@ class ApiClient:
         if link.netloc and f"{link.scheme}://{link.netloc}" != self.url:
             return NoServerAnswers(
                 f"the server at {self.url} gave a link to {link.scheme}://{link.netloc}, which does not answer "
-                f"({reason}). Its TWINSET_PUBLIC_URL must be an address that clients can reach."
+                f"({reason}). Its TWINSET_PUBLIC_URL, or for links into a bucket its "
+                "TWINSET_S3_PUBLIC_ENDPOINT_URL, must be an address that clients can reach."
             )
         return NoServerAnswers(
             f"{self.url} does not answer ({reason}). Start a server with 'twinset up' (everything on this machine) "

@@ -10,6 +10,7 @@ from service.datasets.writing.mapping import ClassMapping, class_mapping
 from service.datasets.writing.names import file_stem
 from service.datasets.writing.options import ExportOptions
 from service.errors import InvalidDataset
+from service.kit.validation import closest_match
 
 
 class DatasetWithClasses(Protocol):
@@ -44,13 +45,18 @@ class ClassMatching:
 
         Raises InvalidDataset if the parts' classes do not agree, naming those that differ.
         """
-        self._rename = dict(rename or {})
         self._parts = parts
-        known = {name for part in parts for name in part.classes.names}
-        if unknown := [name for name in self._rename if name not in known]:
-            raise InvalidDataset(
-                f"rename names {unknown[0]!r}, which is not a class; there are {', '.join(sorted(known))}"
-            )
+        self._known = {name for part in parts for name in part.classes.names}
+        self._rename: dict[str, str] = {}
+        for old, new in (rename or {}).items():
+            alike = [old] if old in self._known else [one for one in self._known if one.casefold() == old.casefold()]
+            if not alike:
+                near = closest_match(old, sorted(self._known))
+                meant = f"did you mean {near!r}? " if near else ""
+                raise InvalidDataset(
+                    f"rename names {old!r}, which is not a class; {meant}There are {', '.join(sorted(self._known))}"
+                )
+            self._rename |= dict.fromkeys(alike, new)
         wanted = self._wanted(keep)
         self.mappings: list[ClassMapping] = [
             self._mapping(part, wanted, dropped, selecting=keep is not None) for part in parts
@@ -106,7 +112,10 @@ class ClassMatching:
         )
 
     def _renamed(self, name: str) -> str:
-        return self._rename.get(name, name)
+        """The new name of a class, which may be given in any case."""
+        if name in self._known or name in self._rename:
+            return self._rename.get(name, name)
+        return next((new for old, new in self._rename.items() if old.casefold() == name.casefold()), name)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

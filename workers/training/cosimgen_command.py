@@ -17,6 +17,7 @@ from workers.training.command_support import (
 from workers.training.options import (
     DATASET_HELP,
     MAX_GUIDANCE,
+    OUT_OPTION,
     check_name,
     check_version,
     data_options,
@@ -28,12 +29,7 @@ from workers.training.options import (
 
 @click.command("cosimgen")
 @click.option("--data", required=True, metavar="DATASET", help=DATASET_HELP)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The run's folder; a run in it is resumed.",
-)
+@OUT_OPTION
 @click.option(
     "--preset",
     type=click.Choice(["small", "paper"]),

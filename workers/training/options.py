@@ -22,6 +22,7 @@ WRITTEN_FOLDER = click.Path(file_okay=False, path_type=Path)
 DATASET_HELP = "A folder in any format that 'twinset datasets check' reads, a zip or tar of one, or NAME@VERSION."
 READ_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
+_OF_DATASETS = ("images", "masks", "manifest.jsonl", "dataset.json", "card.json")
 MAX_GUIDANCE = 20.0
 """The largest default that a card of ours allows: its own limit."""
 
@@ -46,8 +47,24 @@ def check_version(context: click.Context, parameter: click.Parameter, value: str
     return value
 
 
+def check_run_folder(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    """Refuses a folder of a dataset or of twins, before anything is written into it."""
+    other = next((name for name in _OF_DATASETS if (value / name).exists()), None)
+    if other is not None:
+        raise click.BadParameter(f"{value} has {other}, so it is no run's folder; name a new one")
+    return value
+
+
+OUT_OPTION = click.option(
+    "--out",
+    required=True,
+    type=WRITTEN_FOLDER,
+    callback=check_run_folder,
+    help="The run's folder; a run in it is resumed.",
+)
+
 _RUN = (
-    click.option("--out", required=True, type=WRITTEN_FOLDER, help="The run's folder; a run in it is resumed."),
+    OUT_OPTION,
     click.option("--iterations", type=click.IntRange(1), help="[default: the preset's]"),
     click.option("--batch-size", type=click.IntRange(1), help="Images an iteration, over all processes."),
     click.option("--learning-rate", type=click.FloatRange(0, min_open=True)),

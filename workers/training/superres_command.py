@@ -11,15 +11,14 @@ from rich.table import Table
 
 from model_store.features import FEATURE_NETWORKS
 from workers.training.command_support import errors_in_one_line
-from workers.training.options import DATASET_HELP, data_options, pop_data_options
+from workers.training.options import DATASET_HELP, OUT_OPTION, data_options, pop_data_options
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("superres")
 @click.option("--data", required=True, metavar="DATASET", help=DATASET_HELP)
-@click.option("--out", required=True, type=_FOLDER, help="The run's folder; a run in it is resumed.")
+@OUT_OPTION
 @click.option(
     "--preset",
     type=click.Choice(["small", "paper"]),

@@ -47,7 +47,7 @@ _PIECE_BYTES = 1 << 16
     },
 )
 def download_archive(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
-    """All twins made so far. A missing or damaged object aborts the download."""
+    """All twins made so far; README.md says if the job had not ended. A missing or damaged object aborts it."""
     return HeldStream(
         archive_stream(services, spec),
         slots=services.transfers,
@@ -85,7 +85,8 @@ def _regrouped(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator[Member]:
     card = _card_if_known(services, spec)
-    yield member("README.md", readme(spec, card).encode(), modified=spec.created_at)
+    ended = services.repository.read_summary(spec.job) is not None
+    yield member("README.md", readme(spec, card, ended=ended).encode(), modified=spec.created_at)
     if card is not None:
         yield member("card.json", card.model_dump_json(indent=2).encode(), modified=spec.created_at)
 
@@ -122,12 +123,13 @@ def _card_if_known(services: Services, spec: JobSpec) -> ModelCard | None:
         return None  # the model was removed meanwhile; its results are still available
 
 
-def readme(spec: JobSpec, card: ModelCard | None) -> str:
-    """The README of the archive."""
+def readme(spec: JobSpec, card: ModelCard | None, *, ended: bool) -> str:
+    """The README of the archive; of a job that has not ``ended``, it says that there will be more."""
     lines = [
         f"# Twins of job {spec.job}",
         "",
         f"Made by {spec.model} for {_asked(spec)}: images drawn by a model, not photographs of real places or people.",
+        *([] if ended else ["", "**The job had not ended**: these are the twins made until then; fetch them again."]),
         "",
         "- `images/NNNNNNNN.png`: the image, RGB",
         _about_masks(spec, card),

@@ -196,6 +196,7 @@ def test_the_archive_is_a_whole_zip_of_the_job(client: TestClient, either: JobSp
     assert answer.headers["content-disposition"] == f'attachment; filename="{spec.job}.zip"'
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
     assert archive.testzip() is None
+    assert "had not ended" not in archive.read("README.md").decode()
     made = [0, 1, 2, 4, 5, 6]
     pictures = {f"{folder}/{index:08d}.png" for folder in ("images", "masks") for index in made}
     assert set(archive.namelist()) == pictures | {"README.md", "card.json", "manifest.jsonl"}
@@ -220,6 +221,7 @@ def test_the_archive_of_a_job_without_twins_is_a_zip_too(client: TestClient) -> 
     archive = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{job}/archive").content))
     assert archive.read("manifest.jsonl") == b""
     assert "the prompt 'lake'" in archive.read("README.md").decode()
+    assert "The job had not ended" in archive.read("README.md").decode()
 
 
 def test_images_without_masks_are_whole_samples_and_an_archive_of_images(

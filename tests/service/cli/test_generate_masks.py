@@ -163,3 +163,13 @@ def test_instance_maps_go_with_masks_in_their_order(
     (maps / "0.png").write_bytes(encode_grey_16(np.ones((32, 64))))
     assert generate(live_api, tmp_path / "c", *options, "--instances", maps) == 1
     assert f"{maps / '0.png'}: instances[0] is 64 x 32 px" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_sent(
+    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask, file = write_mask(tmp_path / "mask.png", 1), tmp_path / "file"
+    file.write_text("no folder")
+    assert generate(live_api, file / "twins", "--mask", mask) == 2
+    assert f"cannot be made: {file} is a file; name a folder elsewhere" in " ".join(capsys.readouterr().err.split())
+    assert live_api.worker.sent == []

@@ -8,6 +8,7 @@ import os
 import tarfile
 import unicodedata
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from service.datasets.classes import ClassList
+from service.datasets.matching import ClassMatching
 from service.datasets.reading.unpacking import unpack
 from service.errors import InvalidDataset
 from tests.service.datasets.hand_written import SQUARE, faults, listed, write
@@ -326,3 +329,21 @@ def test_lists_of_classes_that_disagree_are_named_and_the_first_is_taken(tmp_pat
     )
     (tmp_path / "classes.txt").write_text("Ground\ncell\n")
     assert not any("are taken" in detail for detail in details(read(tmp_path)[1], "assumed"))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A dataset of which nothing is known but its classes."""
+
+    label: str
+    classes: ClassList
+    format: str = "dataset"
+
+
+def test_renamed_classes_are_named_in_any_case_as_kept_ones_are(tmp_path: Path) -> None:
+    part = Named("scenes", ClassList.of(["Ground", "Building", "Water"]))
+    for keep in (["house", "water"], ["building", "WATER"], ["Building", "Water"]):
+        matching = ClassMatching([part], keep, {"building": "house"}, None)
+        assert [name.casefold() for name in matching.classes.names] == ["house", "water"]
+    with pytest.raises(InvalidDataset, match="rename names 'buildng', which is not a class; did you mean 'Building'"):
+        ClassMatching([part], None, {"buildng": "house"}, None)

@@ -222,3 +222,14 @@ def test_a_name_comes_from_the_folder_and_the_largest_guidance_from_the_cards_li
 def test_train_lists_every_recipe() -> None:
     listed = CliRunner().invoke(train, ["--help"]).output
     assert all(name in listed for name in ("cosimgen", "superres", "autoencoder", "base", "siamese", "pathdiff"))
+
+
+@pytest.mark.parametrize("command", [autoencoder, siamese, cosimgen])
+def test_a_folder_of_a_dataset_or_of_twins_is_no_runs_folder(command: object, scenes: Path, tmp_path: Path) -> None:
+    twins = tmp_path / "twins"
+    (twins / "images").mkdir(parents=True)
+    base_option = ("--base", tmp_path) if command is siamese else ()
+    result = invoke(command, "--data", scenes, *base_option, "--out", twins)
+    assert result.exit_code == 2
+    assert "twins has images, so it is no run's folder; name a new one" in " ".join(result.output.split())
+    assert [path.name for path in twins.iterdir()] == ["images"]
