@@ -43,9 +43,9 @@ def images(engine: None, composition: Composition) -> None:
     composition("--profile", "observability", "build", timeout_s=1800)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def running(images: None, composition: Composition) -> Iterator[Composition]:
-    """The composition, up and healthy; this process is in its network until the end of these tests."""
+    """The composition, up and healthy; this process is in its network until the end of the tests."""
     composition("down", "--volumes", "--remove-orphans")
     with engine_network():
         try:
@@ -55,13 +55,13 @@ def running(images: None, composition: Composition) -> Iterator[Composition]:
             composition("--profile", "observability", "down", "--volumes", "--timeout", "5")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def client(running: Composition) -> Iterator[Twinset]:
     with Twinset(running.environment["TWINSET_PUBLIC_URL"]) as client:
         yield client
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def store(running: Composition) -> Iterator[ObjectStore]:
     """The store of the composition, with the credentials of its secrets."""
     with pytest.MonkeyPatch.context() as patch:
