@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -87,19 +88,29 @@ def _serve() -> None:
         __import__(module)
     # the kernel reaps the children; tests check by process id whether one lives
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # by descriptor: an id may be another process's, or a thread's, once the child is gone
     children: list[int] = []
     print("ready", flush=True)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
             _run_child(**json.loads(line))
-        children.append(pid)
+        with suppress(ProcessLookupError):  # it has ended already
+            children = [*_living(children), os.pidfd_open(pid)]
         print(pid, flush=True)
-    for pid in children:
+    for child in _living(children):
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            signal.pidfd_send_signal(child, signal.SIGKILL)
     # skip the normal exit, which takes seconds
     os._exit(0)
+
+
+def _living(children: list[int]) -> list[int]:
+    """Those of the process descriptors whose process runs; the others are closed."""
+    ended, _, _ = select.select(children, [], [], 0)
+    for child in ended:
+        os.close(child)
+    return [child for child in children if child not in ended]
 
 
 def _run_child(argv: list[str], environment: dict[str, str], log: str, fault: dict[str, Any] | None) -> None:
