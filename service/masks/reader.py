@@ -88,8 +88,9 @@ class MaskReader:
         files = [file for pair in pairs for file in (pair.mask, pair.instances) if file is not None]
         # If the request also has the file itself, it need not have been uploaded.
         sent = {file.upload: file.data for file in files if file.data is not None}
-        distinct = {_uploads_of(pair): pair for pair in reversed(pairs)}
-        wanted = list(reversed(distinct.values()))
+        distinct: dict[tuple[str, str | None], GivenPair] = {}
+        for pair in pairs:
+            distinct.setdefault(_uploads_of(pair), pair)
         masks: dict[tuple[str, str | None], ReadMask] = {}
         refused = 0
 
@@ -98,7 +99,7 @@ class MaskReader:
                 return None
             return sent[file.upload] if file.upload in sent else self._uploads.get(file.upload, tenant=tenant)
 
-        with closing(prefetch(lambda pair: (data_of(pair.mask), data_of(pair.instances)), wanted)) as found:
+        with closing(prefetch(lambda pair: (data_of(pair.mask), data_of(pair.instances)), distinct.values())) as found:
             for pair, data in found:
                 try:
                     masks[_uploads_of(pair)] = self._read_one(pair, data, sent, card, encoding, fit)
