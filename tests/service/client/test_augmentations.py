@@ -21,7 +21,7 @@ def stub() -> Stub:
 
 @pytest.fixture
 def client(stub: Stub, make_client: BothClients) -> Any:
-    return make_client(API, "tws_key", transport=stub.transport(), retry_timeout_s=1.0)
+    return make_client(API, "tws_key", transport=stub.transport(), retry_timeout_s=5.0)
 
 
 def test_a_dataset_is_extended_by_a_plan(client: Any, stub: Stub) -> None:

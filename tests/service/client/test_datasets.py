@@ -42,7 +42,7 @@ def stub() -> Stub:
 
 @pytest.fixture
 def client(stub: Stub, make_client: BothClients) -> Any:
-    return make_client(API, "tws_key", transport=stub.transport(), retry_timeout_s=1.0)
+    return make_client(API, "tws_key", transport=stub.transport(), retry_timeout_s=5.0)
 
 
 @pytest.fixture

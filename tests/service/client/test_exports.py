@@ -58,7 +58,7 @@ def stub(written: Path) -> Stub:
 
 @pytest.fixture
 def client(stub: Stub, make_client: BothClients) -> Any:
-    return make_client(API, "tws_key", transport=stub.transport(), retry_timeout_s=1.0)
+    return make_client(API, "tws_key", transport=stub.transport(), retry_timeout_s=5.0)
 
 
 def unpacked(folder: Path) -> dict[str, str]:
