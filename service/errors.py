@@ -75,6 +75,14 @@ class InvalidRequest(TwinsetError):
     title = "The request is not valid"
 
 
+class TrainingFailed(TwinsetError):
+    """A training that cannot go on: another attempt would end the same way."""
+
+    status = 409
+    slug = "training-failed"
+    title = "The training cannot go on"
+
+
 class UnknownClass(InvalidRequest):
     """A class name that is not in the model's card."""
 

@@ -285,6 +285,13 @@ class Settings(HttpLimits, BaseSettings):
         description="Datasets, augmentation sets and exports that a bulk worker handles at the same time, 1-64; up to "
         "four times as many while several tenants wait.",
     )
+    training_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Share of its time that a training takes while interactive twins are made on the same machine, "
+        "0-1 (without 0).",
+    )
     heartbeat_file: AbsolutePath | None = Field(
         None, description="File that a worker touches every 5 seconds while its loops turn; unset: none."
     )

@@ -62,7 +62,7 @@ from typing import Literal
 LeaderTask = Literal["chunk-sweeper", "run-sweeper", "garbage-collector", "webhook-sender", "repairer"]
 """The periodic tasks that one worker at a time runs."""
 
-QueueGroupName = Literal["chunks", "runs"]
+QueueGroupName = Literal["chunks", "runs", "trainings"]
 """The kinds of work that are queued fairly between tenants."""
 
 EVENTS_PREFIX = "twinset:events:"

@@ -50,12 +50,13 @@ class StageRecord(_Frozen):
     format: int = Field(1, ge=1, le=1)
     run: str
     stage: int = Field(ge=0)
-    iterations: int = Field(ge=0)
-    seconds: float = Field(ge=0)
-    device_seconds: float = Field(ge=0)
+    iterations: int = Field(ge=0, description="of this stage")
+    seconds: float = Field(ge=0, description="of training so far, over all stages and workers")
+    device_seconds: float = Field(ge=0, description="the same, times devices")
     files: dict[str, StoredObject] = Field(default_factory=dict, description="of a part, by their names")
     model: str | None = Field(None, description="name@version")
     candidate: bool = Field(False, description="whether the model's figures kept it from being the newest version")
+    missed: tuple[str, ...] = Field((), description="the figures that did, and their least values")
     figures: dict[str, Any] = Field(default_factory=dict, description="what was measured on the test split")
     series: tuple[dict[str, float], ...] = ()
     at: AwareDatetime
@@ -111,6 +112,23 @@ class TrainingRecords:
         if put_once(self.store, key, record.model_dump_json().encode()):
             return record
         return self.stage(record.stage) or record
+
+    def stages(self) -> list[StageRecord]:
+        """The records of the stages that are done, in order."""
+        prefix = training_keys.training_stages_prefix(self.run)
+        numbers = [int(info.key[len(prefix) :].removesuffix(".json")) for info in self.store.list(prefix)]
+        return [record for number in numbers if (record := self.stage(number)) is not None]
+
+    def counted_keys(self) -> set[str]:
+        """The keys of all objects that records name."""
+        counted: set[str] = set()
+        for record in self.checkpoints():
+            counted.add(record.file.key)
+            if record.samples is not None:
+                counted.add(record.samples.key)
+        for stage in self.stages():
+            counted.update(stored.key for stored in stage.files.values())
+        return counted
 
     def mark_validated(self) -> None:
         """Marks that a worker has read the data."""

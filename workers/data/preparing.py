@@ -105,6 +105,7 @@ def prepare(
     images_only: bool = False,
     window: Levels | None = None,
     settings: Settings | None = None,
+    tenant: str = DEFAULT_TENANT,
 ) -> PreparedDataset:
     """The dataset in a folder or archive, or the stored ``name`` or ``name@version``.
 
@@ -116,7 +117,7 @@ def prepare(
     levels = replace(window or Levels(), strict=True)
     with dataset_faults(str(source)):
         if not path.exists():
-            return _stored(str(source), settings)
+            return _stored(str(source), settings, tenant)
         cache = settings.data_dir / "prepared"
         copy = cache / f"{plain_name(path)[:40]}-{_fingerprint(path, images_only, levels)}"
         cache.mkdir(parents=True, exist_ok=True)
@@ -143,7 +144,7 @@ def dataset_faults(what: str) -> Iterator[None]:
         raise DatasetInvalid(f"{what}: {error.detail}") from None
 
 
-def _stored(reference: str, settings: Settings) -> PreparedDataset:
+def _stored(reference: str, settings: Settings, tenant: str) -> PreparedDataset:
     name = reference.partition("@")[0]
     if not is_dataset_name(name):
         raise DatasetInvalid(
@@ -152,7 +153,7 @@ def _stored(reference: str, settings: Settings) -> PreparedDataset:
         )
     store = open_store(settings)
     try:
-        dataset = Datasets(RunRepository(store), DEFAULT_TENANT).ready(reference)
+        dataset = Datasets(RunRepository(store), tenant).ready(reference)
     except TwinsetError as error:
         raise DatasetInvalid(
             f"{reference} is no file or folder, and in the store {settings.store_url} the {error.detail}"

@@ -20,6 +20,7 @@ from service.datasets.reading.images import FORMAT as IMAGES
 from service.datasets.reading.levels import Levels
 from service.datasets.splits import canonical_split
 from service.datasets.stored.dataset import StoredDataset
+from service.kit.tenants import DEFAULT_TENANT
 from service.kit.validation import closest_match
 from service.settings import Settings
 from workers.data.fit import Fit
@@ -60,13 +61,14 @@ class TrainingSet:
         window: Levels | None = None,
         fit: Fit | None = None,
         settings: Settings | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> TrainingSet:
         """Opens a folder, an archive, or ``name@version`` of the store; what is faulty is left out, and noticed.
 
         ``listing`` is a file of stems that replaces the train split; ``images_only`` takes images without masks too.
-        Raises :class:`DatasetInvalid` naming what is missing or wrong.
+        ``tenant`` is whose ``name@version`` it is. Raises :class:`DatasetInvalid` naming what is missing or wrong.
         """
-        prepared = prepare(source, images_only=images_only, window=window, settings=settings)
+        prepared = prepare(source, images_only=images_only, window=window, settings=settings, tenant=tenant)
         dataset = prepared.open_dataset()
         classes = () if images_only else training_classes(dataset.classes, str(source))
         about = dataset.about

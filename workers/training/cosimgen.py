@@ -218,8 +218,10 @@ class CoSimGenTrainer(Trainer):
         self.discriminator.requires_grad_(True)
         return loss
 
-    def align_text(self) -> float:
+    def align_text(self, iterations: int | None = None) -> float:
         """Ends a run: moves the averaged text projection onto the averaged class embeddings, and saves.
+
+        ``iterations`` are those that were done, if they are fewer than the settings'.
 
         All other weights are frozen. The triplet sees class sets of the data alone, and stops once each text is nearer
         to its own set than to another; this sees every set that a user may ask for, in many words. Returns the
@@ -236,7 +238,7 @@ class CoSimGenTrainer(Trainer):
         left = align_projection(network, bank, iterations=settings.alignment_iterations, seed=settings.seed)
         self.ema.shadow = [parameter.detach().clone() for parameter in network.parameters()]
         self.aligned = True
-        self.save(settings.iterations)
+        self.save(settings.iterations if iterations is None else iterations)
         return left
 
     def averaged(self) -> CoSimGenNetwork:

@@ -157,6 +157,29 @@ class SuperresTrainer(Trainer):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(comparison_image(self.averaged(), self.held_out(rows=4))).save(path)
 
+    def finish(self, iterations: int, precision: str) -> dict[str, Any]:
+        """Measures the averaged weights and writes them with their description; returns the latter.
+
+        Processes other than the main one write nothing, and return a description without figures.
+        """
+        settings, data = self.settings, self.data
+        about: dict[str, Any] = {
+            "settings": settings.model_dump(mode="json"),
+            "iterations_done": iterations,
+            "precision": precision,
+            "turns": self.turns,
+            "trained_sizes_px": list(self.pyramid.sizes),
+            "data": {"name": data.name, "licence": data.licence},
+            "fit": data.scale_about(settings.base_px, data.stems("train")),
+            "deviations": list(settings.deviations),
+        }
+        if self.accelerator.is_main_process:
+            network = self.averaged().cpu()
+            about["measured_on"] = self.held_out_split
+            about["measured"] = measure(network, self.held_out())
+            save_result(network, self.out, about)
+        return about
+
     @property
     def held_out_split(self) -> str:
         """The test split, or the train split if there is no other."""
@@ -197,20 +220,6 @@ def train_superres(
         input_options=input_options,
     )
     done = trainer.run(**intervals)
-    about: dict[str, Any] = {
-        "settings": settings.model_dump(mode="json"),
-        "iterations_done": done,
-        "precision": precision,
-        "turns": trainer.turns,
-        "trained_sizes_px": list(trainer.pyramid.sizes),
-        "data": {"name": data.name, "licence": data.licence},
-        "fit": trainer.data.scale_about(settings.base_px, trainer.data.stems("train")),
-        "deviations": list(settings.deviations),
-    }
-    if accelerator.is_main_process:
-        network = trainer.averaged().cpu()
-        about["measured_on"] = trainer.held_out_split
-        about["measured"] = measure(network, trainer.held_out())
-        save_result(network, trainer.out, about)
+    about = trainer.finish(done, precision)
     accelerator.wait_for_everyone()
     return about
