@@ -55,7 +55,7 @@ def pop_intervals(options: dict[str, Any]) -> dict[str, int]:
     return {name: options.pop(name) for name in ("checkpoint_every", "sample_every", "log_every")}
 
 
-def run_to_end(trainer: Trainer, out: Path, console: Console, **intervals: int) -> int:
+def run_to_end(trainer: Trainer, out: Path, console: Console, **intervals: Any) -> int:
     """Runs to the end, from the checkpoint in ``out`` if there is one; returns the number of iterations done.
 
     ``intervals`` are those of :func:`pop_intervals`.

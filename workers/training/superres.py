@@ -202,7 +202,7 @@ def train_superres(
     features_weights: Path | None = None,
     has_up: bool | None = None,
     input_options: InputOptions | None = None,
-    **intervals: int,
+    **intervals: Any,
 ) -> dict[str, Any]:
     """Trains, or resumes, a run in ``out`` and writes ``superres.safetensors`` and ``superres.json`` there.
 

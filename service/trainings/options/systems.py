@@ -18,6 +18,9 @@ SMALL_PX = 128
 class CoSimGenOptions(TrainingOptions, ModelOptions):
     """The options of CoSimGen: image and mask together, from classes or a prompt."""
 
+    preset: Literal["toy", "small", "paper"] = Field(  # type: ignore[assignment]
+        "small", description="toy: 32 px, a first try in a minute; small: 64 px, for CPUs; paper: 128 px, for GPUs"
+    )
     batch_size: int | None = Field(None, ge=2, le=65_536, description="pairs an iteration, over all processes")
     class_rate: float | None = Field(
         None, gt=0, description="learning rate of the class encoder, as a share of the rest's"
