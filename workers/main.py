@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from celery import signals
 
+    from service.broker.queues import INTERACTIVE_QUEUE
     from service.registry.catalogue import Catalogue
     from service.settings import get_settings
     from workers.engine.peak import matmul_rate
@@ -63,6 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     from workers.maintenance.webhook_sender import WebhookSender
     from workers.models.cache import device_and_dtype
     from workers.runtime.heartbeat import HeartbeatFile
+    from workers.runtime.interactive_mark import InteractiveMark
     from workers.runtime.slots import ExtraThreads
 
     settings = get_settings()
@@ -73,6 +75,7 @@ def _run(options: argparse.Namespace) -> int:
     sender = WebhookSender(worker)
     garbage_collector = GarbageCollector(worker)
     repairer = Repairer(worker)
+    mark = InteractiveMark(worker.redis, lambda: worker.slots.holds(INTERACTIVE_QUEUE))
     heartbeat = HeartbeatFile(settings.heartbeat_file, app, worker.redis, lambda: worker.claims.renewer.hangs)
 
     def request_shutdown(**_: object) -> None:
@@ -98,6 +101,7 @@ def _run(options: argparse.Namespace) -> int:
     sender.start()
     garbage_collector.start()
     repairer.start()
+    mark.start()
     try:
         celery_worker.start()
     finally:
@@ -107,6 +111,7 @@ def _run(options: argparse.Namespace) -> int:
         sender.stop()
         garbage_collector.stop()
         repairer.stop()
+        mark.stop()
         heartbeat.stop()
         worker.close()
     logger.info("worker %s has stopped", worker.name)

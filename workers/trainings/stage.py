@@ -26,6 +26,7 @@ from service.trainings import control
 from service.trainings.records import CheckpointRecord, TrainingRecords, kept, thinned
 from service.trainings.work import TrainingBudget, TrainingStage
 from workers.bulk.context import RunContext, RunReleased
+from workers.runtime.interactive_mark import is_marked
 from workers.trainings import folder as messages
 from workers.trainings.folder import Begun, Failure, Progress, StageOrder, StageResult, read_message, write_message
 from workers.trainings.log_lines import first_loss, read_lines, write_lines
@@ -138,6 +139,7 @@ class StageRun:
                         self._store_checkpoint()
                     raise
                 self._note_begun()
+                self._give_way()
                 self._report()
                 self._store_checkpoint()
                 if code is not None:
@@ -195,6 +197,14 @@ class StageRun:
             self.begun = read_message(self.folder / messages.BEGUN, Begun)
             if self.begun is not None:
                 self.records.mark_validated()
+
+    def _give_way(self) -> None:
+        """Tells the child whether interactive twins are made on this machine."""
+        path = self.folder / messages.YIELD
+        if is_marked(self.context.worker.redis):
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
 
     def _report(self) -> None:
         """Publishes the progress, and counts what was used since the child began."""
