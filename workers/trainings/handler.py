@@ -32,6 +32,8 @@ def handle_training(context: RunContext, processes: int = 1) -> Finished | Retry
     for number, stage in enumerate(work.stages):
         done = records.stage(number)
         if done is None:
+            if (limit := spent.over(work.budget)) is not None:
+                return _without_model(context, limit, f"before stage {number} ({stage.system})", spent)
             if control.is_paused(context.worker.store, context.spec.run):
                 return RetryLater(_PAUSED_FOR_S)
             ended = _train(context, work, number, stage, spent, processes)
@@ -85,21 +87,26 @@ def _train(
         if end is StageEnd.PAUSED:
             return RetryLater(_PAUSED_FOR_S)
         if end is StageEnd.SPENT:
-            limit = run.spent.over(work.budget)
             last = run.records.last(number)
             if stage is not work.last or last is None:
-                return Finished(
-                    JobState.FAILED,
-                    done=run.spent.iterations,
-                    reason=f"the budget of {limit} was spent in stage {number} ({stage.system}), so there is no model; "
-                    "its checkpoints are kept. Start a training with a larger budget",
-                    size=stored_bytes(worker.store, spec.run),
-                )
+                limit = str(run.spent.over(work.budget))
+                return _without_model(context, limit, f"in stage {number} ({stage.system})", run.spent)
             end = _finish_from(run, last.iteration)
         context.check()
         record = store_part(run) if stage.system in PARTS else register_model(run, work)
         logger.info("run=%s stage %d (%s) is done", spec.run, number, stage.system)
         return record
+
+
+def _without_model(context: RunContext, limit: str, where: str, spent: Spent) -> Finished:
+    """The end of a training whose budget was spent before its last stage had a checkpoint."""
+    return Finished(
+        JobState.FAILED,
+        done=spent.iterations,
+        reason=f"the budget of {limit} was spent {where}, so there is no model; its checkpoints are kept. Start a "
+        "training with a larger budget",
+        size=stored_bytes(context.worker.store, context.spec.run),
+    )
 
 
 def _finish_from(run: StageRun, iteration: int) -> StageEnd:
