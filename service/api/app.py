@@ -37,6 +37,7 @@ from service.api.routes import (
     repairs,
     run_events,
     samples,
+    trainings,
     twins,
     uploads,
 )
@@ -161,13 +162,14 @@ def create_app(
         datasets,
         augmentations,
         exports,
+        trainings,
         run_events,
         models,
         health,
         autoscaling,
     ):
         app.include_router(part.router)
-    for part in (uploads, augmentations, exports):
+    for part in (uploads, augmentations, exports, trainings):
         app.include_router(part.posting)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)

@@ -56,6 +56,16 @@ class TrainingOptions(BaseModel):
     sample_every: int = Field(1000, ge=1, description="iterations from a picture of samples to the next")
     log_every: int = Field(50, ge=1, description="iterations that a line of the log averages")
 
+    def wrong_mix(self) -> str | None:
+        """What is wrong with options that do not go together; None if nothing is."""
+        if self.tile_px is not None and self.scale is not None:
+            return f"tile_px {self.tile_px} and scale {self.scale:g} say the same; give one of them"
+        if (self.tile_px is not None or self.scale is not None or self.seen) and self.fit != "tiles":
+            return "tile_px, scale and seen are of tiles; give fit tiles with them"
+        if sum(self.seen.values()) > 1 + 1e-9:
+            return f"the shares of seen add up to {sum(self.seen.values()):g}, and may to 1; lower them"
+        return None
+
     def changes(self, *names: str) -> dict[str, Any]:
         """The named options that are set."""
         found = {name: getattr(self, name) for name in names}
