@@ -108,8 +108,8 @@ class Settings(HttpLimits, BaseSettings):
         0,
         ge=0,
         le=2**60,
-        description="Maximum bytes of a tenant's images, masks, manifests and uploads, 1-1152921504606846976; 0 is no "
-        "limit.",
+        description="Maximum bytes of a tenant's images, masks, manifests, models and uploads, 1-1152921504606846976; "
+        "0 is no limit.",
     )
     job_retention_days: int = Field(
         0,
@@ -262,6 +262,13 @@ class Settings(HttpLimits, BaseSettings):
     model_cache_dir: AbsolutePath = Field(
         default_factory=lambda values: values["data_dir"] / "model-cache" if "data_dir" in values else Path(),
         description="Folder of the weights that a worker has downloaded. Default: model-cache/ in data_dir.",
+    )
+    model_cache_max_gb: int = Field(
+        100,
+        ge=0,
+        le=10**6,
+        description="Weights of models that workers keep in model_cache_dir, in 10^9 bytes, 0-1000000. Beyond that, "
+        "those not used lately are deleted.",
     )
     cpu_threads: int = Field(
         0, ge=0, le=1024, description="Threads of one network forward on CPU, 1-1024; 0 takes all cores."

@@ -52,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from service.broker.queues import INTERACTIVE_QUEUE
     from service.registry.catalogue import Catalogue
+    from service.registry.references import owner_named_in
     from service.settings import get_settings
     from workers.engine.peak import matmul_rate
     from workers.generation.celery_app import create_app
@@ -90,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
         matmul_rate(*device_and_dtype(settings), worker.models.cpu_threads)
         expose(worker, options.metrics_port, options.metrics_host)
     for model in options.warm:
-        warm_up(worker, Catalogue(worker.repository.store).resolve(model).id)
+        warm_up(worker, Catalogue(worker.repository.store).find(model, tenant=owner_named_in(model)).key)
     celery_worker = app.Worker(
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )

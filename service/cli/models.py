@@ -28,7 +28,7 @@ def list_models(as_json: bool) -> None:
     from service.cli.console import escape, out
     from service.registry.catalogue import Catalogue
 
-    cards = Catalogue(_store()).cards()
+    cards = Catalogue(_store()).cards(tenant=None)
     if as_json:
         import json
 
@@ -54,8 +54,9 @@ def list_models(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show the card of a model, NAME or NAME@VERSION."""
     from service.registry.catalogue import Catalogue
+    from service.registry.references import owner_named_in
 
-    card = Catalogue(_store()).resolve(name)
+    card = Catalogue(_store()).resolve(name, tenant=owner_named_in(name))
     if as_json:
         click.echo(card.model_dump_json(indent=2))
         return
@@ -114,11 +115,9 @@ def add(folder: Path) -> None:
     A registered version never changes.
     """
     from service.cli.console import out
-    from service.registry.catalogue import Catalogue
-    from service.registry.register import register
+    from service.registry.register import register_folder
 
-    store = _store()
-    card, is_new = register(folder, store, Catalogue(store))
+    card, is_new = register_folder(folder, _store(), tenant=None)
     if is_new:
         out.print(
             f"[green]Added[/] [bold cyan]{card.id}[/]. Try: twinset generate --model {card.id} --help",
