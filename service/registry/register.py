@@ -175,11 +175,16 @@ def _check_free(
         if version in former_versions(store, name):
             _check_same_as_former(store, name, version)
         return
-    shared = next(iter(store.list_folders(model_keys.versions_prefix(None, name), limit=1)), None)
-    if bundled_versions(name, bundled) or shared is not None or former_versions(store, name):
+    if is_name_of_all(store, name, bundled):
         raise ModelConflict(
             f"{name!r} is the name of a model of all tenants; give yours another name, such as {'my-' + name[:60]}"
         )
+
+
+def is_name_of_all(store: ObjectStore, name: str, bundled: Path | None = None) -> bool:
+    """Whether a model of all tenants has the name, which is then no tenant's own."""
+    shared = next(iter(store.list_folders(model_keys.versions_prefix(None, name), limit=1)), None)
+    return bool(bundled_versions(name, bundled) or shared is not None or former_versions(store, name))
 
 
 def _check_same_as_former(store: ObjectStore, name: str, version: str) -> None:

@@ -4,7 +4,7 @@ trainings/{run}/validated.json                                          its data
 trainings/{run}/control/{number:06d}.json                               a pause or a resume; the last one counts
 trainings/{run}/checkpoints/{stage:02d}-{iteration:08d}.json            the record of a checkpoint, written last
 trainings/{run}/checkpoints/{stage:02d}-{iteration:08d}.{attempt}.safetensors
-trainings/{run}/samples/{stage:02d}-{iteration:08d}.{attempt}.png       named by a record
+trainings/{run}/samples/{stage:02d}-{iteration:08d}.{attempt}.png
 trainings/{run}/parts/{stage:02d}/{file}.{attempt}...                   the files of a part, named by its record
 trainings/{run}/stages/{stage:02d}.json                                 the record of a stage that is done
 """
@@ -42,9 +42,13 @@ def training_checkpoint_file(run: str, stage: int, iteration: int) -> str:
     return f"{training_checkpoints_prefix(run)}{stage:02d}-{iteration:08d}.safetensors"
 
 
+def training_samples_prefix(run: str) -> str:
+    return f"{run_prefix(run)}samples/"
+
+
 def training_samples(run: str, stage: int, iteration: int) -> str:
     """The key of a picture of samples, to which an attempt is added."""
-    return f"{run_prefix(run)}samples/{stage:02d}-{iteration:08d}.png"
+    return f"{training_samples_prefix(run)}{stage:02d}-{iteration:08d}.png"
 
 
 def training_part(run: str, stage: int, file: str) -> str:

@@ -23,6 +23,7 @@ from service.store.immutable import StoredObject, put_once
 
 MAX_POINTS = 512
 """Points of a loss curve in a record."""
+_PICTURE = re.compile(r"(\d{2})-(\d{8})\.[0-9a-f]{16}\.png")
 _RECORD = re.compile(r"(\d{2})-(\d{8})\.json")
 
 
@@ -35,7 +36,6 @@ class CheckpointRecord(_Frozen):
     iteration: int = Field(ge=0, description="iterations of the stage that are done")
     iterations: int = Field(ge=1, description="iterations of the whole stage")
     file: StoredObject
-    samples: StoredObject | None = Field(None, description="the newest picture of samples")
     loss: float | None = Field(None, description="the mean of the stage's first loss since the checkpoint before")
     series: tuple[dict[str, float], ...] = Field((), description="the stage's log so far, thinned to 512 lines")
     seconds: float = Field(ge=0, description="of training so far, over all stages and workers")
@@ -60,6 +60,15 @@ class StageRecord(_Frozen):
     figures: dict[str, Any] = Field(default_factory=dict, description="what was measured on the test split")
     series: tuple[dict[str, float], ...] = ()
     at: AwareDatetime
+
+
+@dataclass(frozen=True)
+class SamplesPicture:
+    """A picture of samples that were made after so many iterations of a stage."""
+
+    stage: int
+    iteration: int
+    key: str
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,17 @@ class TrainingRecords:
         except ObjectNotFound:
             return None
 
+    def samples(self) -> list[SamplesPicture]:
+        """The pictures of samples, in order; of two attempts the last one listed."""
+        prefix = training_keys.training_samples_prefix(self.run)
+        found: dict[tuple[int, int], SamplesPicture] = {}
+        for info in self.store.list(prefix):
+            match = _PICTURE.fullmatch(info.key[len(prefix) :])
+            if match is not None:
+                place = int(match[1]), int(match[2])
+                found[place] = SamplesPicture(*place, info.key)
+        return list(found.values())
+
     def write_stage(self, record: StageRecord) -> StageRecord:
         """Writes the record of a stage, once; the record that holds."""
         key = training_keys.training_stage(self.run, record.stage)
@@ -120,12 +140,10 @@ class TrainingRecords:
         return [record for number in numbers if (record := self.stage(number)) is not None]
 
     def counted_keys(self) -> set[str]:
-        """The keys of all objects that records name."""
-        counted: set[str] = set()
+        """The keys of all objects that count: those that records name, and the pictures."""
+        counted = {picture.key for picture in self.samples()}
         for record in self.checkpoints():
             counted.add(record.file.key)
-            if record.samples is not None:
-                counted.add(record.samples.key)
         for stage in self.stages():
             counted.update(stored.key for stored in stage.files.values())
         return counted

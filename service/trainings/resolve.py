@@ -14,6 +14,7 @@ from service.errors import TwinsetError, UnknownRun
 from service.kit.run_kinds import RunKind
 from service.kit.states import JobState
 from service.kit.validation import Faults, closest_match, join_list
+from service.registry.register import is_name_of_all
 from service.runs.dataset_versions import Datasets
 from service.runs.repository import RunRepository
 from service.trainings.options import OPTIONS, SystemName
@@ -78,10 +79,14 @@ class TrainingResolver:
             return None
         if body.name is None:
             words = re.findall(r"[a-z0-9]+", data[-1].partition("@")[0].lower()) if data else []
-            return "-".join([body.system.removesuffix("-diffusion"), *words])[:63].rstrip("-")
-        if not re.fullmatch(NAME_PATTERN, body.name):
-            faults.add("name", body.name, "a model's name has lower-case letters, digits and hyphens, as polyps-v2")
-        return body.name
+            name = "-".join([body.system.removesuffix("-diffusion"), *words])[:63].rstrip("-")
+        else:
+            name = body.name
+        if not re.fullmatch(NAME_PATTERN, name):
+            faults.add("name", name, "a model's name has lower-case letters, digits and hyphens, as polyps-v2")
+        elif is_name_of_all(self.runs.store, name):
+            faults.add("name", name, "it is the name of a model of all tenants; give another one")
+        return name
 
     def _options(self, body: TrainingRequest, faults: Faults) -> dict[str, Any]:
         """The options of the system itself: its settings, with the members that stand beside them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from model_store.card import ModelCard, load_card
 from service.errors import TrainingFailed, UnknownRun
 from service.kit.run_kinds import RunKind
+from service.registry.register import register
+from service.registry.registration import read_registration
+from service.registry.versions import reserve_version
 from service.runs.repository import RunRepository
 from service.store import training_keys
 from service.store.immutable import put_immutable
@@ -38,23 +42,29 @@ def register_model(run: StageRun, work: TrainingWork) -> StageRecord:
 
     A version that this training registered before, and died before it wrote the record, is taken.
     """
-    from service.registry.versions import register_next
-
-    folder = run.out / "model"
-    card = _with_history(load_card(folder), run, work)
+    store, tenant, folder = run.context.worker.store, run.spec.tenant, run.out / "model"
+    made = load_card(folder)
+    version = reserve_version(store, made.name, tenant=tenant, run=run.spec.run)
+    registered = read_registration(store, tenant, made.name, version)
     figures = run.result.figures
-    missed = [
-        f"{name} {found if found is not None else 'was not measured'}, least {least:g}"
-        for name, least in work.promote_if.items()
-        if (found := figure(figures, name)) is None or found < least
-    ]
-    files = {name: folder / name for name in card.files}
-    registered = register_next(
-        run.context.worker.store, run.spec.tenant, card, files, made_by=run.spec.run, candidate=bool(missed)
-    )
+    missed = tuple(_missed(figures, work.promote_if))
+    if registered is None:
+        card = _with_history(made.model_copy(update={"version": version}), run, work)
+        files = {name: folder / name for name in card.files}
+        registered, _ = register(store, card, files, tenant=tenant, candidate=bool(missed), by=run.spec.run)
     return run.records.write_stage(
-        _record(run, model=registered.id, candidate=bool(missed), figures=figures, missed=tuple(missed))
+        _record(run, model=registered.model, candidate=registered.candidate, figures=figures, missed=missed)
     )
+
+
+def _missed(figures: dict[str, Any], least: dict[str, float]) -> Iterator[str]:
+    """The figures below their least values, in words."""
+    for name, value in least.items():
+        found = figure(figures, name)
+        if found is None:
+            yield f"{name} was not measured, and is to be {value:g} at least"
+        elif found < value:
+            yield f"{name} is {found:g}, and is to be {value:g} at least"
 
 
 def fetch_part(worker: BulkWorker, spec_run: str, tenant: str, ref: str, folder: Path) -> Path:

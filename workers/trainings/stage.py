@@ -34,6 +34,7 @@ from workers.trainings.process import Child, running_child
 
 logger = logging.getLogger(__name__)
 _POLL_INTERVAL_S = 0.2
+_PNG_END = b"IEND\xaeB`\x82"
 _CONTROL_INTERVAL_S = 2.0
 STOP_GRACE_S = 60.0
 """Time for the current iteration and a checkpoint when a stage is stopped."""
@@ -86,6 +87,7 @@ class StageRun:
     _linked: tuple[int, int] | None = None
     _controlled_at: float = float("-inf")
     _finishing: bool = False
+    _stored_samples: set[str] = field(default_factory=set)
 
     @property
     def spec(self) -> RunSpec:
@@ -142,6 +144,7 @@ class StageRun:
                 self._give_way()
                 self._report()
                 self._store_checkpoint()
+                self._store_samples()
                 if code is not None:
                     return self._ended(child, code)
                 if (end := self._must_stop()) is not None:
@@ -283,7 +286,6 @@ class StageRun:
             iteration=iteration,
             iterations=self.begun.iterations if self.begun else iteration,
             file=stored,
-            samples=self._samples(iteration),
             loss=first_loss(lines),
             series=thinned(lines),
             seconds=round(spent.seconds, 3),
@@ -299,13 +301,14 @@ class StageRun:
         self._remove_files()
         TenantUsage(worker.store).replace_bytes(self.spec.tenant, run, stored_bytes(worker.store, run))
 
-    def _samples(self, iteration: int) -> StoredObject | None:
-        """Stores the newest picture of samples."""
-        pictures = sorted((self.out / "samples").glob("*.png"))
-        if not pictures:
-            return None
-        key = training_keys.training_samples(self.spec.run, self.number, int(pictures[-1].stem))
-        return put_attempt(self.context.worker.store, key, pictures[-1].read_bytes())
+    def _store_samples(self) -> None:
+        """Stores the pictures of samples that the child has written since."""
+        for picture in sorted((self.out / "samples").glob("*.png")):
+            if picture.name in self._stored_samples or not (data := picture.read_bytes()).endswith(_PNG_END):
+                continue  # stored, or being written at this moment
+            key = training_keys.training_samples(self.spec.run, self.number, int(picture.stem))
+            put_attempt(self.context.worker.store, key, data)
+            self._stored_samples.add(picture.name)
 
     def _remove_files(self) -> None:
         """Removes the files of checkpoints that are not kept."""

@@ -157,9 +157,9 @@ def list_checkpoints(
 ) -> CheckpointPage:
     """Checkpoints of all stages, oldest first, with the loss and a picture of samples at that time."""
     spec = own_run(services, tenant, training, RunKind.TRAINING)
-    first, expires_s = numeric_cursor(cursor) or 0, services.settings.link_expires_s
-    expire_at = datetime.now(UTC) + timedelta(seconds=expires_s)
-    views, more = checkpoint_views(services, spec, first, limit, expires_s)
+    first = numeric_cursor(cursor) or 0
+    expire_at = datetime.now(UTC) + timedelta(seconds=services.settings.link_expires_s)
+    views, more = checkpoint_views(services, spec, first, limit)
     return CheckpointPage(
         checkpoints=views, next_cursor=str(first + limit) if more else None, links_expire_at=expire_at
     )

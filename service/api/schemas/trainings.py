@@ -72,7 +72,7 @@ class CheckpointView(View):
     bytes: int
     at: datetime
     training_seconds: float
-    samples: str | None = Field(description="a signed link to the newest picture of samples, a PNG")
+    samples: str | None = Field(description="a signed link to the newest picture of samples by then, a PNG")
 
 
 class CheckpointPage(View):
@@ -126,23 +126,26 @@ def training_view(services: Services, spec: RunSpec, progress: TrainingProgress)
         checkpoints=len(positions),
         bytes=progress.run.summary.bytes if progress.run.summary else _bytes(services, spec.run),
         request=spec.request,
-        links=_links(services, spec.run, made.model if made else None, _newest_samples(records, positions)),
+        links=_links(
+            services,
+            spec.run,
+            made.model if made else None,
+            pictures[-1].key if (pictures := records.samples()) else None,
+        ),
     )
 
 
-def checkpoint_views(
-    services: Services, spec: RunSpec, first: int, limit: int, expires_s: int
-) -> tuple[list[CheckpointView], bool]:
+def checkpoint_views(services: Services, spec: RunSpec, first: int, limit: int) -> tuple[list[CheckpointView], bool]:
     """Checkpoints from number ``first`` on, at most ``limit``; and whether there are more."""
     work = TrainingWork.model_validate(spec.work)
     records = TrainingRecords(services.store, spec.run)
     positions = records.positions()
-    views = []
+    views, pictures = [], records.samples()
     for stage, iteration in positions[first : first + limit]:
         record = records.checkpoint(stage, iteration)
         if record is None:
             continue
-        samples = record.samples
+        shown = [each for each in pictures if each.stage == stage and each.iteration <= iteration]
         views.append(
             CheckpointView(
                 stage=stage,
@@ -153,9 +156,7 @@ def checkpoint_views(
                 bytes=record.file.bytes,
                 at=record.at,
                 training_seconds=record.seconds,
-                samples=None
-                if samples is None
-                else services.store.sign(samples.key, expires_s=expires_s, content_type="image/png"),
+                samples=_signed(services, shown[-1].key if shown else None),
             )
         )
     return views, len(positions) > first + limit
@@ -168,23 +169,20 @@ def _series(lines: tuple[dict[str, float], ...]) -> dict[str, tuple[tuple[int, f
     }
 
 
-def _newest_samples(records: TrainingRecords, positions: list[tuple[int, int]]) -> str | None:
-    record = records.checkpoint(*positions[-1]) if positions else None
-    return None if record is None or record.samples is None else record.samples.key
-
-
 def _bytes(services: Services, run: str) -> int:
     return sum(info.size for info in services.store.list(run_keys.run_prefix(run)))
 
 
 def _links(services: Services, run: str, model: str | None, samples: str | None) -> dict[str, str | None]:
     own = services.path(f"/trainings/{run}")
-    expires_s = services.settings.link_expires_s
     return {
         "self": own,
         **{name: f"{own}/{name}" for name in ("events", "checkpoints", "cancel", "pause", "resume")},
         "model": None if model is None else services.path(f"/models/{model}"),
-        "samples": None
-        if samples is None
-        else services.store.sign(samples, expires_s=expires_s, content_type="image/png"),
+        "samples": _signed(services, samples),
     }
+
+
+def _signed(services: Services, key: str | None) -> str | None:
+    expires_s = services.settings.link_expires_s
+    return None if key is None else services.store.sign(key, expires_s=expires_s, content_type="image/png")

@@ -36,8 +36,8 @@ def test_a_part_is_trained_and_kept(worker: BulkWorker, scenes: str, store: Obje
     assert [line["iteration"] for line in losses(store, run)] == [3, 6, 9, 12]
     last = records.last()
     assert last is not None
-    assert last.samples is not None
-    assert store.get(last.samples.key).startswith(b"\x89PNG")
+    assert [(picture.stage, picture.iteration) for picture in records.samples()] == [(0, 6), (0, 12)]
+    assert all(store.get(picture.key).startswith(b"\x89PNG") for picture in records.samples())
     best = min(records.checkpoints(), key=lambda record: record.loss or 0)
     files = {info.key for info in store.list(run_keys.run_prefix(run)) if info.key.endswith(".safetensors")}
     kept = {record.file.key for record in (*records.checkpoints()[-2:], best)}
