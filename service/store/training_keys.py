@@ -7,6 +7,8 @@ trainings/{run}/checkpoints/{stage:02d}-{iteration:08d}.{attempt}.safetensors
 trainings/{run}/samples/{stage:02d}-{iteration:08d}.{attempt}.png
 trainings/{run}/parts/{stage:02d}/{file}.{attempt}...                   the files of a part, named by its record
 trainings/{run}/stages/{stage:02d}.json                                 the record of a stage that is done
+probes/{machine}/{system}-{network}.json                                seconds of an iteration on a machine type
+tenants/{tenant}/training-seconds/{YYYY-MM}/{run}.{budget|used}.{n}     device-seconds of a training of that month
 """
 
 from __future__ import annotations
@@ -63,3 +65,21 @@ def training_stages_prefix(run: str) -> str:
 def training_stage(run: str, stage: int) -> str:
     """The record of a stage that is done."""
     return f"{training_stages_prefix(run)}{stage:02d}.json"
+
+
+def probes_prefix() -> str:
+    return "probes/"
+
+
+def probe(machine: str, system: str, network: str) -> str:
+    """The measurement of a network on a machine type, both by their fingerprints."""
+    return f"{probes_prefix()}{machine}/{system}-{network}.json"
+
+
+def tenant_training_seconds_prefix(tenant: str, month: str) -> str:
+    return f"tenants/{tenant}/training-seconds/{month}/"
+
+
+def tenant_training_seconds(tenant: str, month: str, run: str, what: str, seconds: int) -> str:
+    """Device-seconds that a training may use (``budget``), or has used (``used``), in the name of an empty object."""
+    return f"{tenant_training_seconds_prefix(tenant, month)}{run}.{what}.{seconds}"
