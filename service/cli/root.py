@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Write twins and datasets as one dataset, in a format for training.",
     ),
     "datasets": ("service.cli.datasets:datasets", "Check datasets, count their classes, and upload them to a server."),
+    "trainings": ("service.cli.trainings:trainings", "List, follow and control the trainings of a server."),
     "uploads": ("service.cli.uploads:uploads", "List and delete the masks that are stored on a server."),
     "models": ("service.cli.models:models", "List, show and add models."),
     "keys": ("service.cli.keys:keys", "Create, list and revoke API keys."),

@@ -11,7 +11,7 @@ loads neither torch nor numpy, Pillow or any part of the server. See README.md f
 
     twinset, async_twinset         the two clients, and the runs that their methods return
     views, errors                  value classes of the API's answers, and all errors
-    jobs, datasets, exports, augmentations, models, uploads, runs, masks    the operations, written once as flows
+    jobs, datasets, exports, augmentations, trainings, models, uploads, runs, masks    the operations, once as flows
     effects, sync_runner, async_runner, client    what a flow can ask for, and the runners that perform it
     retries, requests, wire, paging, config       retries, idempotency keys, HTTP, pages of lists, settings
     downloading, job_files, folder, unzipping, packing    files: fetched, compared, unpacked, packed for upload
@@ -21,7 +21,14 @@ loads neither torch nor numpy, Pillow or any part of the server. See README.md f
 
 from __future__ import annotations
 
-from service.client.async_twinset import AsyncAugmentation, AsyncDatasetRef, AsyncExport, AsyncJob, AsyncTwinset
+from service.client.async_twinset import (
+    AsyncAugmentation,
+    AsyncDatasetRef,
+    AsyncExport,
+    AsyncJob,
+    AsyncTraining,
+    AsyncTwinset,
+)
 from service.client.downloading import Download
 from service.client.errors import (
     ApiProblem,
@@ -34,8 +41,18 @@ from service.client.errors import (
     TorchMissing,
     UnexpectedAnswer,
 )
-from service.client.twinset import Augmentation, DatasetRef, Export, Job, Twinset
-from service.client.views import AugmentationInfo, DatasetInfo, ExportInfo, JobInfo, Model, PlanInfo, Sample, UploadInfo
+from service.client.twinset import Augmentation, DatasetRef, Export, Job, Training, Twinset
+from service.client.views import (
+    AugmentationInfo,
+    DatasetInfo,
+    ExportInfo,
+    JobInfo,
+    Model,
+    PlanInfo,
+    Sample,
+    TrainingInfo,
+    UploadInfo,
+)
 from service.errors import InvalidDataset, InvalidRequest, SettingsError, TwinsetError
 
 __all__ = [
@@ -44,6 +61,7 @@ __all__ = [
     "AsyncDatasetRef",
     "AsyncExport",
     "AsyncJob",
+    "AsyncTraining",
     "AsyncTwinset",
     "Augmentation",
     "AugmentationInfo",
@@ -67,6 +85,8 @@ __all__ = [
     "SettingsError",
     "StillRunning",
     "TorchMissing",
+    "Training",
+    "TrainingInfo",
     "Twinset",
     "TwinsetError",
     "UnexpectedAnswer",

@@ -17,6 +17,7 @@ from service.client import exports as _exports
 from service.client import jobs as _jobs
 from service.client import models as _models
 from service.client import runs as _runs
+from service.client import trainings as _trainings
 from service.client import uploads as _uploads
 from service.client.async_runner import AsyncRunner, async_iterator, async_method
 from service.client.client import BaseClient
@@ -70,6 +71,14 @@ class AsyncAugmentation(_augmentations.BaseAugmentation, _Cooperative):
 
     samples = async_iterator(_jobs.samples_page)
     export = async_method(_augmentations.export, AsyncExport)
+
+
+class AsyncTraining(_trainings.BaseTraining, _Cooperative):
+    """A training: a model, or a part of one, that is being trained, or has been."""
+
+    checkpoints = async_iterator(_trainings.checkpoints_page)
+    pause = async_method(_trainings.pause)
+    resume = async_method(_trainings.resume)
 
 
 class AsyncTwinset(BaseClient):
@@ -128,6 +137,9 @@ class AsyncTwinset(BaseClient):
     exports = async_iterator(_exports.exports_page, AsyncExport)
     augmentation = async_method(_augmentations.augmentation, AsyncAugmentation)
     augmentations = async_iterator(_augmentations.augmentations_page, AsyncAugmentation)
+    train = async_method(_trainings.train, AsyncTraining)
+    training = async_method(_trainings.training, AsyncTraining)
+    trainings = async_iterator(_trainings.trainings_page, AsyncTraining)
 
     if TYPE_CHECKING:  # the return type depends on dry_run, which takes overloads
 

@@ -1,7 +1,7 @@
 """Twinset, the blocking client for scripts and notebooks.
 
-The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations``, ``models`` and
-``uploads``; here they are bound to a runner of threads.
+The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations``, ``trainings``,
+``models`` and ``uploads``; here they are bound to a runner of threads.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from service.client import exports as _exports
 from service.client import jobs as _jobs
 from service.client import models as _models
 from service.client import runs as _runs
+from service.client import trainings as _trainings
 from service.client import uploads as _uploads
 from service.client.client import BaseClient
 from service.client.config import Config, install_signature_filter
@@ -70,6 +71,14 @@ class Augmentation(_augmentations.BaseAugmentation, _Blocking):
 
     samples = sync_iterator(_jobs.samples_page)
     export = sync_method(_augmentations.export, Export)
+
+
+class Training(_trainings.BaseTraining, _Blocking):
+    """A training: a model, or a part of one, that is being trained, or has been."""
+
+    checkpoints = sync_iterator(_trainings.checkpoints_page)
+    pause = sync_method(_trainings.pause)
+    resume = sync_method(_trainings.resume)
 
 
 class Twinset(BaseClient):
@@ -132,6 +141,9 @@ class Twinset(BaseClient):
     exports = sync_iterator(_exports.exports_page, Export)
     augmentation = sync_method(_augmentations.augmentation, Augmentation)
     augmentations = sync_iterator(_augmentations.augmentations_page, Augmentation)
+    train = sync_method(_trainings.train, Training)
+    training = sync_method(_trainings.training, Training)
+    trainings = sync_iterator(_trainings.trainings_page, Training)
 
     if TYPE_CHECKING:  # the return type depends on dry_run, which takes overloads
 
