@@ -54,6 +54,7 @@ from service.client.views import (
     UploadInfo,
 )
 from service.errors import InvalidDataset, InvalidRequest, SettingsError, TwinsetError
+from service.trainings.plan_values import TrainingPlan
 
 __all__ = [
     "ApiProblem",
@@ -87,6 +88,7 @@ __all__ = [
     "TorchMissing",
     "Training",
     "TrainingInfo",
+    "TrainingPlan",
     "Twinset",
     "TwinsetError",
     "UnexpectedAnswer",
