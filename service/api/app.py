@@ -32,6 +32,8 @@ from service.api.routes import (
     job_events,
     jobs,
     manifest,
+    model_aliases,
+    model_shares,
     models,
     objects,
     repairs,
@@ -163,11 +165,13 @@ def create_app(
         exports,
         run_events,
         models,
+        model_aliases,
+        model_shares,
         health,
         autoscaling,
     ):
         app.include_router(part.router)
-    for part in (uploads, augmentations, exports):
+    for part in (uploads, augmentations, exports, model_aliases, model_shares):
         app.include_router(part.posting)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)
