@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "datasets": ("service.cli.datasets:datasets", "Check datasets, count their classes, and upload them to a server."),
     "uploads": ("service.cli.uploads:uploads", "List and delete the masks that are stored on a server."),
-    "models": ("service.cli.models:models", "List, show and add models."),
+    "models": ("service.cli.models:models", "List, show, add and change models."),
     "keys": ("service.cli.keys:keys", "Create, list and revoke API keys."),
     "serve": ("service.cli.serve_and_worker:serve", "Run the API, with a given broker and store."),
     "worker": ("service.cli.serve_and_worker:worker", "Run a worker, with a given broker and store."),
