@@ -164,6 +164,13 @@ class Settings(HttpLimits, BaseSettings):
         le=2**40,
         description="Largest archive of a dataset in an upload, in bytes, 1024-1099511627776.",
     )
+    max_model_bytes: int = Field(
+        8 * 2**30,
+        ge=1024,
+        le=2**40,
+        description="Largest archive of a model in an upload, in bytes, 1024-1099511627776. One file of it has at most "
+        "5 GiB.",
+    )
     max_unpacked_bytes: int = Field(
         16 * 2**30,
         ge=1024,

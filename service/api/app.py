@@ -32,6 +32,9 @@ from service.api.routes import (
     job_events,
     jobs,
     manifest,
+    model_aliases,
+    model_shares,
+    model_upload,
     models,
     objects,
     repairs,
@@ -167,11 +170,14 @@ def create_app(
         trainings,
         run_events,
         models,
+        model_aliases,
+        model_shares,
+        model_upload,
         health,
         autoscaling,
     ):
         app.include_router(part.router)
-    for part in (uploads, augmentations, exports, trainings):
+    for part in (uploads, augmentations, exports, trainings, model_aliases, model_shares, model_upload):
         app.include_router(part.posting)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)
@@ -182,7 +188,7 @@ def create_app(
         BodyLimitMiddleware,
         max_bytes=settings.max_body_bytes,
         timeout_s=settings.body_timeout_s,
-        others={"/datasets": settings.max_dataset_bytes},
+        others={"/datasets": settings.max_dataset_bytes, "/models": settings.max_model_bytes},
     )
     app.add_middleware(GateMiddleware, settings=settings)
     app.add_middleware(MetricsMiddleware, metrics=services.metrics)

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "datasets": ("service.cli.datasets:datasets", "Check datasets, count their classes, and upload them to a server."),
     "trainings": ("service.cli.trainings:trainings", "List, follow and control the trainings of a server."),
     "uploads": ("service.cli.uploads:uploads", "List and delete the masks that are stored on a server."),
-    "models": ("service.cli.models:models", "List, show and add models."),
+    "models": ("service.cli.models:models", "List, show, add and change models."),
     "keys": ("service.cli.keys:keys", "Create, list and revoke API keys."),
     "serve": ("service.cli.serve_and_worker:serve", "Run the API, with a given broker and store."),
     "worker": ("service.cli.serve_and_worker:worker", "Run a worker, with a given broker and store."),

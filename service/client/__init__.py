@@ -14,6 +14,7 @@ loads neither torch nor numpy, Pillow or any part of the server. See README.md f
     jobs, datasets, exports, augmentations, trainings, models, uploads, runs, masks    the operations, once as flows
     effects, sync_runner, async_runner, client    what a flow can ask for, and the runners that perform it
     retries, requests, wire, paging, config       retries, idempotency keys, HTTP, pages of lists, settings
+    model_transfers                models as one tar, or as a folder
     downloading, job_files, folder, unzipping, packing    files: fetched, compared, unpacked, packed for upload
     progress_bars                  progress bars in terminals and notebooks
     torch_dataset, layouts         a downloaded set as a PyTorch dataset
@@ -43,6 +44,7 @@ from service.client.errors import (
 )
 from service.client.twinset import Augmentation, DatasetRef, Export, Job, Training, Twinset
 from service.client.views import (
+    AliasInfo,
     AugmentationInfo,
     DatasetInfo,
     ExportInfo,
@@ -50,6 +52,7 @@ from service.client.views import (
     Model,
     PlanInfo,
     Sample,
+    ShareInfo,
     TrainingInfo,
     UploadInfo,
 )
@@ -57,6 +60,7 @@ from service.errors import InvalidDataset, InvalidRequest, SettingsError, Twinse
 from service.trainings.plan_values import TrainingPlan
 
 __all__ = [
+    "AliasInfo",
     "ApiProblem",
     "AsyncAugmentation",
     "AsyncDatasetRef",
@@ -84,6 +88,7 @@ __all__ = [
     "Sample",
     "ServerUnreachable",
     "SettingsError",
+    "ShareInfo",
     "StillRunning",
     "TorchMissing",
     "Training",

@@ -15,6 +15,7 @@ from service.client import augmentations as _augmentations
 from service.client import datasets as _datasets
 from service.client import exports as _exports
 from service.client import jobs as _jobs
+from service.client import model_transfers as _model_transfers
 from service.client import models as _models
 from service.client import runs as _runs
 from service.client import trainings as _trainings
@@ -123,6 +124,17 @@ class AsyncTwinset(BaseClient):
 
     models = async_method(_models.models)
     model = async_method(_models.model)
+    promote_model = async_method(_models.promote_model)
+    delete_model = async_method(_models.delete_model)
+    aliases = async_method(_models.aliases)
+    alias = async_method(_models.alias)
+    set_alias = async_method(_models.set_alias)
+    delete_alias = async_method(_models.delete_alias)
+    shares = async_method(_models.shares)
+    share_model = async_method(_models.share_model)
+    unshare_model = async_method(_models.unshare_model)
+    add_model = async_method(_model_transfers.add_model)
+    download_model = async_method(_model_transfers.download_model)
     generate = async_method(_jobs.generate, AsyncJob)
     job = async_method(_jobs.job, AsyncJob)
     jobs = async_iterator(_jobs.jobs_page, AsyncJob)

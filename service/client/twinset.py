@@ -15,6 +15,7 @@ from service.client import augmentations as _augmentations
 from service.client import datasets as _datasets
 from service.client import exports as _exports
 from service.client import jobs as _jobs
+from service.client import model_transfers as _model_transfers
 from service.client import models as _models
 from service.client import runs as _runs
 from service.client import trainings as _trainings
@@ -127,6 +128,17 @@ class Twinset(BaseClient):
 
     models = sync_method(_models.models)
     model = sync_method(_models.model)
+    promote_model = sync_method(_models.promote_model)
+    delete_model = sync_method(_models.delete_model)
+    aliases = sync_method(_models.aliases)
+    alias = sync_method(_models.alias)
+    set_alias = sync_method(_models.set_alias)
+    delete_alias = sync_method(_models.delete_alias)
+    shares = sync_method(_models.shares)
+    share_model = sync_method(_models.share_model)
+    unshare_model = sync_method(_models.unshare_model)
+    add_model = sync_method(_model_transfers.add_model)
+    download_model = sync_method(_model_transfers.download_model)
     generate = sync_method(_jobs.generate, Job)
     job = sync_method(_jobs.job, Job)
     jobs = sync_iterator(_jobs.jobs_page, Job)

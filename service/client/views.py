@@ -153,10 +153,16 @@ class UploadInfoPage(_View):
 
 
 class Model(_View):
-    """A model's card, and all its versions, newest first. ``id`` is name@version."""
+    """A model's card, and all its versions, newest first. ``id``: name@version, or owner:name@version if shared."""
 
     id: str
     versions: tuple[str, ...] = ()
+    owner: str | None = Field(None, description="the tenant that registered it; None for a model of all tenants")
+    candidate: bool = Field(False, description="whether the name alone does not choose it, until it is promoted")
+    base: str | None = Field(None, description="the model that it was trained from")
+    registered_at: datetime | None = None
+    registered_by: str | None = None
+    aliases: dict[str, str] | None = Field(None, description="your aliases and their versions; None in lists")
     card: ModelCard
 
 
@@ -164,6 +170,46 @@ class ModelInfoList(_View):
     """All models."""
 
     models: list[Model]
+
+
+class AliasChangeInfo(_View):
+    """A change of an alias. A version is None where the alias did not exist."""
+
+    number: int
+    from_version: str | None
+    to_version: str | None
+    why: str | None = None
+    changed_at: datetime
+    changed_by: str | None = None
+
+
+class AliasInfo(_View):
+    """An alias with its history, oldest change first. ``version`` is None if it was deleted."""
+
+    model: str
+    alias: str
+    version: str | None
+    history: tuple[AliasChangeInfo, ...] = ()
+
+
+class AliasInfoList(_View):
+    """The aliases of a model and the versions that they stand for."""
+
+    aliases: dict[str, str]
+
+
+class ShareInfo(_View):
+    """With whom a model is shared; ``tenant`` is None for all tenants."""
+
+    tenant: str | None
+    shared_at: datetime
+    shared_by: str | None = None
+
+
+class ShareInfoList(_View):
+    """The shares of a model."""
+
+    shares: list[ShareInfo]
 
 
 class DatasetClassInfo(_View):

@@ -8,7 +8,9 @@ registration       the record of a version
 versions           which versions are taken, and the next free one
 weights            files by their hash, stored once
 safetensors_header whether a file holds weights and nothing else
+archive_writing, archive_reading, model_files   a model as one tar, out and in
 aliases, shares    names for versions, and models for other tenants
+tenant_models      what a tenant does with its models
 uses, deletion     what needs a version, and what removes it
 batch_shape        the batch shape of a model on a machine type
 """

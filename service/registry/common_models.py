@@ -84,7 +84,7 @@ class CommonModels:
             except CardInvalid as error:
                 record_broken(broken, self.broken, f"{name}@{version}", str(error))
                 continue
-            found.setdefault(name, {})[version] = CatalogueEntry(card)
+            found.setdefault(name, {})[version] = CatalogueEntry(card, folder=path.parent)
 
 
 def _check_place(card: ModelCard, name: str, version: str) -> None:

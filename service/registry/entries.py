@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from model_store.card import ModelCard
 from service.errors import RecordUnreadable
@@ -23,13 +24,14 @@ Versions = dict[str, dict[str, "CatalogueEntry"]]
 class CatalogueEntry:
     """A model that can be used. ``owner`` is its tenant; None for a model of all tenants.
 
-    ``registration`` is None for a bundled model, and for one in the former layout.
+    ``registration`` is None for a bundled model, whose ``folder`` is given, and for one in the former layout.
     """
 
     card: ModelCard
     owner: str | None = None
     registration: Registration | None = None
     candidate: bool = False
+    folder: Path | None = None
 
     @property
     def key(self) -> str:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from model_store.loading import choose_dtype
 from service.datasets.reading.levels import Levels, read_window
 from service.trainings.options import (
     AutoencoderOptions,
@@ -81,6 +84,17 @@ class Recipe:
     finish: Callable[[int], ModelCard | dict[str, Any]]
 
 
+def mixed_precision(options: TrainingOptions, *, cpu: bool) -> str:
+    """The mixed precision of a training on the CPU, or on what ``accelerate`` finds.
+
+    ``auto`` is bfloat16 only where the device has it: CPUs without take ten times as long in it as in float32.
+    """
+    if options.precision != "auto":
+        return options.precision
+    device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+    return "bf16" if choose_dtype("auto", device) is torch.bfloat16 else "no"
+
+
 def build(order: Order, accelerator: Accelerator) -> Recipe:
     """The training of an order, resumed from the checkpoint in its folder if there is one.
 
@@ -147,7 +161,7 @@ def _superres(order: Order, accelerator: Accelerator) -> Recipe:
         has_up=options.has_up,
         input_options=order.input,
     )
-    return Recipe(trainer, lambda done: trainer.finish(done, options.precision))
+    return Recipe(trainer, lambda done: trainer.finish(done, accelerator.mixed_precision))
 
 
 def _autoencoder(order: Order, accelerator: Accelerator) -> Recipe:
@@ -171,7 +185,7 @@ def _autoencoder(order: Order, accelerator: Accelerator) -> Recipe:
         has_up=options.has_up,
         input_options=order.input,
     )
-    return Recipe(trainer, lambda done: trainer.finish(done, options.precision))
+    return Recipe(trainer, lambda done: trainer.finish(done, accelerator.mixed_precision))
 
 
 def _base(order: Order, accelerator: Accelerator) -> Recipe:
@@ -207,7 +221,7 @@ def _base(order: Order, accelerator: Accelerator) -> Recipe:
         has_up=options.has_up,
         input_options=order.input,
     )
-    return Recipe(trainer, lambda done: trainer.finish(done, options.precision))
+    return Recipe(trainer, lambda done: trainer.finish(done, accelerator.mixed_precision))
 
 
 def _siamese(order: Order, accelerator: Accelerator) -> Recipe:

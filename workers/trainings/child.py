@@ -50,11 +50,12 @@ def _train(folder: Path, order: StageOrder) -> None:
 
     from service.trainings.options import OPTIONS
     from workers.data.training_set import TrainingSet
-    from workers.training.recipes import Order, build
+    from workers.training.recipes import Order, build, mixed_precision
 
     out = folder / order.run
     options = OPTIONS[order.system].model_validate(order.options)
-    accelerator = Accelerator(cpu=order.device == "cpu", mixed_precision=options.precision)
+    cpu = order.device == "cpu"
+    accelerator = Accelerator(cpu=cpu, mixed_precision=mixed_precision(options, cpu=cpu))
     recipe = build(
         Order(
             options=options,

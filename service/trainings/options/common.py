@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Preset = Literal["small", "paper"]
 FitName = Literal["crop", "stretch", "tiles"]
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Words = tuple[str, ...]
 MAX_GUIDANCE = 20.0
@@ -33,7 +33,9 @@ class TrainingOptions(BaseModel):
     ema_decay: float | None = Field(None, ge=0, lt=1, description="of the averaged weights; 0 for no average")
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
     seed: int | None = Field(None, ge=0, lt=2**63)
-    precision: Precision = Field("bf16", description="mixed precision")
+    precision: Precision = Field(
+        "auto", description="mixed precision; auto is bf16 where the device computes in it, else no"
+    )
     has_up: bool | None = Field(
         None, description="whether images have an up, so that they may not be turned and flipped; else the dataset says"
     )

@@ -42,7 +42,19 @@ from tests.service.api.population import (
 )
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
-WHAT_GOES_TOGETHER = ("/generate", "/uploads", "/datasets", "/exports", "/augmentations")
+WHAT_GOES_TOGETHER = (
+    "/generate",
+    "/uploads",
+    "/datasets",
+    "/exports",
+    "/augmentations",
+    "/models",
+    "/models/{model}",
+    "/models/{model}/aliases/{alias}",
+    "/models/{model}/promote",
+    "/models/{model}/share",
+    "/models/{model}/unshare",
+)
 """Operations of which a schema says what a body looks like, and a model's card or a dataset what it may be."""
 GOOD: dict[str, list[dict[str, Any]]] = {
     "POST /exports": [
@@ -205,6 +217,15 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
         "GET /jobs/{job}/archive": {200, 404},
         "GET /models": {200},
         "GET /models/{model}": {200, 404},
+        "GET /models/{model}/archive": {200, 404},
+        "GET /models/{model}/aliases": {200, 404},
+        "GET /models/{model}/aliases/{alias}": {200, 404},
+        "PUT /models/{model}/aliases/{alias}": {200, 404, 415, 422},
+        "GET /models/{model}/shares": {200, 404, 409},
+        "POST /models/{model}/share": {404, 409, 415, 422},
+        "POST /models/{model}/promote": {404, 409, 422},
+        "DELETE /models/{model}": {404, 409, 422},
+        "POST /models": {415, 422},
         "GET /problems/{slug}": {200, 404},
         "POST /datasets": {202, 415, 422},
         "GET /datasets": {200},
