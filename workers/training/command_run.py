@@ -43,21 +43,30 @@ def train(
     list their items, in the same order; ``parts`` of those that are earlier results.
     """
     context = click.get_current_context()
-    options = context.params
+    if context.params["url"] is not None:
+        _refuse(context, LOCAL_OPTIONS, "with --url the server decides it; leave it out")
+        _train_on_server(context, system, data, parts)
+        return
+    _refuse(context, SERVER_OPTIONS, "it is for trainings on a server; give --url with it, or leave it out")
+    if context.params["out"] is None:
+        raise click.UsageError("Missing option '--out', the run's folder; or give --url to train on a server.")
     with errors_in_one_line():
-        settings = chosen(context, OPTIONS[system])
-        checked = OPTIONS[system].model_validate(settings)
-        if options["url"] is not None:
-            _refuse(context, LOCAL_OPTIONS, "with --url the server decides it; leave it out")
-            members = {member: options[name] for name, member in data.items()} | {name: options[name] for name in parts}
-            members["name"] = options.get("name")
-            given_settings = checked.model_dump(mode="json", include=set(settings))
-            train_on_server(options["url"], system, members, given_settings, options)
-            return
-        _refuse(context, SERVER_OPTIONS, "it is for trainings on a server; give --url with it, or leave it out")
-        if options["out"] is None:
-            raise click.UsageError("Missing option '--out', the run's folder; or give --url to train on a server.")
-        _train_here(_order(context, checked, tuple(data), lists, parts), report, last=is_last_step(context))
+        settings = OPTIONS[system].model_validate(chosen(context, OPTIONS[system]))
+        _train_here(_order(context, settings, tuple(data), lists, parts), report, last=is_last_step(context))
+
+
+def _train_on_server(
+    context: click.Context, system: SystemName, data: Mapping[str, str], parts: tuple[str, ...]
+) -> None:
+    options, model = context.params, OPTIONS[system]
+    members: dict[str, Any] = {name: options[name] for name in parts} | {"name": options.get("name")}
+    for name, member in data.items():
+        members[member], *more = _several(options[name])
+        if more:
+            raise click.UsageError(f"--{name} is given {1 + len(more)} times; a training on a server has one dataset")
+    given_settings = chosen(context, model)
+    settings = model.model_validate(given_settings).model_dump(mode="json", include=set(given_settings))
+    train_on_server(options["url"], system, members, settings, options)
 
 
 def _order(

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import tarfile
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from service.api.server import server_config
+from service.settings import Settings
 from tests.workers.bulk.conftest import (
     app,
     broker_url,
@@ -72,3 +79,20 @@ def _put(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
+
+
+@pytest.fixture
+def url(app: FastAPI, settings: Settings) -> Iterator[str]:
+    """The address of the API on a port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = server_config(app, settings.model_copy(update={"log_level": "warning"}))
+        config.timeout_graceful_shutdown = 1
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the API ended at its start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(10)
