@@ -81,6 +81,10 @@ class AsyncTraining(_trainings.BaseTraining, _Cooperative):
     pause = async_method(_trainings.pause)
     resume = async_method(_trainings.resume)
 
+    async def retry(self) -> AsyncTraining:
+        """Starts a training that goes on from this one's last checkpoint, if it failed or was cancelled."""
+        return AsyncTraining(self._client, await self._client.runner.run(_trainings.retry(self)))
+
 
 class AsyncTwinset(BaseClient):
     """Client for asyncio, with the arguments and methods of :class:`~service.client.Twinset`. Example::

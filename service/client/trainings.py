@@ -104,6 +104,11 @@ def resume(run: T) -> Flow[T]:
     return (yield from _control(run, "resume"))
 
 
+def retry(run: BaseTraining) -> Flow[TrainingInfo]:
+    """Starts a training that goes on from this one's last checkpoint, if it failed or was cancelled; returns it."""
+    return parse(TrainingInfo, (yield from send(run._client.config, post_request(f"{run.path}/retry", {}, None))))
+
+
 def _control(run: T, action: Literal["pause", "resume"]) -> Flow[T]:
     run.info = parse(TrainingInfo, (yield from send(run._client.config, Request("POST", f"{run.path}/{action}"))))
     return run

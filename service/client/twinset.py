@@ -81,6 +81,10 @@ class Training(_trainings.BaseTraining, _Blocking):
     pause = sync_method(_trainings.pause)
     resume = sync_method(_trainings.resume)
 
+    def retry(self) -> Training:
+        """Starts a training that goes on from this one's last checkpoint, if it failed or was cancelled."""
+        return Training(self._client, self._client.runner.run(_trainings.retry(self)))
+
 
 class Twinset(BaseClient):
     """Client of a Twinset server, for scripts and notebooks; every call blocks until it is done. Example::

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from service.errors import TrainingFailed
+from service.errors import ObjectNotFound, TrainingFailed
 from service.jobs.usage import TenantUsage
 from service.registry.register import file_sha256
 from service.runs.spec import RunSpec
@@ -81,6 +81,7 @@ class StageRun:
     keep_every: int | None
     folder: Path
     processes: int = 1
+    continues: str | None = None
     spent: Spent = field(default_factory=Spent)
     begun: Begun | None = None
     _resumed: CheckpointRecord | None = None
@@ -105,19 +106,15 @@ class StageRun:
     def prepare(self, order: StageOrder) -> None:
         """Fetches the last checkpoint and writes the order. ``until`` of the order is what the budget leaves."""
         self.out.mkdir()
-        last = self._resumed = self.records.last(self.number)
+        last = self._resumed = self.records.last(self.number) or self._of_former()
         self.spent = self.before
         if last is not None:
-            store = self.context.worker.store
-            with (self.out / messages.CHECKPOINT).open("wb") as file:
-                for piece in store.stream(last.file.key, chunk_bytes=1 << 20):
-                    file.write(piece)
-                    self.context.check()
-            self._check_fetched(last)
+            self._fetch(last)
             write_lines(self.out / messages.LOG, last.series)
             self.spent = Spent(self.before.iterations + last.iteration, last.seconds, last.device_seconds)
-            # what was fetched has a record
-            self._linked = _identity(self.out / messages.CHECKPOINT)
+            if last.run == self.spec.run:
+                # what was fetched has a record
+                self._linked = _identity(self.out / messages.CHECKPOINT)
         if self.budget.iterations is not None:
             left = max(1, self.budget.iterations - self.before.iterations)
             order = order.model_copy(update={"until": left})
@@ -318,11 +315,24 @@ class StageRun:
             if (record.stage, record.iteration) not in stay:
                 self.context.worker.store.delete(record.file.key)
 
-    def _check_fetched(self, record: CheckpointRecord) -> None:
-        if file_sha256(self.out / messages.CHECKPOINT) != record.file.sha256:
-            raise TrainingFailed(
-                f"checkpoint {record.file.key} in the store is damaged; restore it, or start the training again"
-            )
+    def _of_former(self) -> CheckpointRecord | None:
+        """The last checkpoint of this stage in the training that this one continues."""
+        if self.continues is None:
+            return None
+        return TrainingRecords(self.context.worker.store, self.continues).last(self.number)
+
+    def _fetch(self, record: CheckpointRecord) -> None:
+        """Fetches the file of a checkpoint into the run's folder."""
+        path, again = self.out / messages.CHECKPOINT, "start the training again"
+        try:
+            with path.open("wb") as file:
+                for piece in self.context.worker.store.stream(record.file.key, chunk_bytes=1 << 20):
+                    file.write(piece)
+                    self.context.check()
+        except ObjectNotFound:
+            raise TrainingFailed(f"checkpoint {record.file.key} is gone from the store; {again}") from None
+        if file_sha256(path) != record.file.sha256:
+            raise TrainingFailed(f"checkpoint {record.file.key} in the store is damaged; restore it, or {again}")
 
 
 def stored_file(key: str, path: Path) -> StoredObject:
