@@ -111,6 +111,13 @@ class Settings(HttpLimits, BaseSettings):
         description="Maximum bytes of a tenant's images, masks, manifests, models and uploads, 1-1152921504606846976; "
         "0 is no limit.",
     )
+    limit_training_device_seconds: int = Field(
+        0,
+        ge=0,
+        le=10**12,
+        description="Maximum device-seconds that a tenant's trainings accepted in one calendar month (UTC) may use, "
+        "1-1000000000000; 0 is no limit.",
+    )
     job_retention_days: int = Field(
         0,
         ge=0,

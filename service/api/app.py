@@ -66,6 +66,7 @@ from service.runs.submit import RunSubmitter
 from service.settings import Settings, get_settings
 from service.store.base import ObjectStore
 from service.store.opening import open_store
+from service.trainings.quota import TrainingQuota, TrainingUsage
 
 DESCRIPTION = """Twins, pairs of an image and its segmentation mask, on request.
 
@@ -114,6 +115,7 @@ def create_app(
         progress=progress,
         authenticator=Authenticator(KeyStore(store), settings.require_keys),
         limits=limits,
+        training_quota=TrainingQuota(TrainingUsage(store), settings.limit_training_device_seconds),
         uploads=stored_uploads,
         submitter=JobSubmitter(
             settings, repository, catalogue, queue, stored_uploads, MaskReader(settings, stored_uploads), limits

@@ -57,6 +57,7 @@ from service.client.views import (
     UploadInfo,
 )
 from service.errors import InvalidDataset, InvalidRequest, SettingsError, TwinsetError
+from service.trainings.plan_values import TrainingPlan
 
 __all__ = [
     "AliasInfo",
@@ -92,6 +93,7 @@ __all__ = [
     "TorchMissing",
     "Training",
     "TrainingInfo",
+    "TrainingPlan",
     "Twinset",
     "TwinsetError",
     "UnexpectedAnswer",

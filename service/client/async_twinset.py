@@ -154,6 +154,7 @@ class AsyncTwinset(BaseClient):
     augmentation = async_method(_augmentations.augmentation, AsyncAugmentation)
     augmentations = async_iterator(_augmentations.augmentations_page, AsyncAugmentation)
     train = async_method(_trainings.train, AsyncTraining)
+    plan_training = async_method(_trainings.plan_training)
     training = async_method(_trainings.training, AsyncTraining)
     trainings = async_iterator(_trainings.trainings_page, AsyncTraining)
 

@@ -14,6 +14,7 @@ from service.client.retries import parse, send
 from service.client.runs import ResourceKind, Run, raise_if_failed, wait_until_ended
 from service.client.views import CheckpointInfo, CheckpointInfoPage, TrainingInfo, TrainingInfoPage
 from service.client.wire import path
+from service.trainings.plan_values import TrainingPlan
 
 TRAININGS = ResourceKind("training", TrainingInfo, lambda info: path("trainings", info.id), "Training", "iterations")
 _TRAININGS_PER_PAGE, _CHECKPOINTS_PER_PAGE = 100, 500
@@ -65,13 +66,27 @@ def train(
 
     Raises ApiProblem with every fault of the request.
     """
-    given = {"system": system, "dataset": dataset, "settings": settings, **options}
-    body = {name: _named(name, value) for name, value in given.items() if value is not None}
+    body = _body(system=system, dataset=dataset, settings=settings, **options)
     info = parse(TrainingInfo, (yield from send(client.config, post_request("/trainings", body, idempotency_key))))
     if wait:
         info = yield from wait_until_ended(client, TRAININGS, info, progress=progress, timeout=None)
         raise_if_failed(TRAININGS, info)
     return info
+
+
+def plan_training(
+    client: BaseClient,
+    /,
+    *,
+    system: str,
+    dataset: BaseDataset | str | None = None,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> Flow[TrainingPlan]:
+    """Returns what :meth:`train` would train with these arguments: its stages, what its data lack, and how long it
+    takes on the machines that have measured its networks. Nothing is trained or stored."""
+    body = _body(system=system, dataset=dataset, settings=settings, **options) | {"dry_run": True}
+    return parse(TrainingPlan, (yield from send(client.config, Request("POST", "/trainings", json=body))))
 
 
 def training(client: BaseClient, id: str) -> Flow[TrainingInfo]:
@@ -112,6 +127,10 @@ def retry(run: BaseTraining) -> Flow[TrainingInfo]:
 def _control(run: T, action: Literal["pause", "resume"]) -> Flow[T]:
     run.info = parse(TrainingInfo, (yield from send(run._client.config, Request("POST", f"{run.path}/{action}"))))
     return run
+
+
+def _body(**given: Any) -> dict[str, Any]:
+    return {name: _named(name, value) for name, value in given.items() if value is not None}
 
 
 def _named(member: str, value: Any) -> Any:

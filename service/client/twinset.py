@@ -158,6 +158,7 @@ class Twinset(BaseClient):
     augmentation = sync_method(_augmentations.augmentation, Augmentation)
     augmentations = sync_iterator(_augmentations.augmentations_page, Augmentation)
     train = sync_method(_trainings.train, Training)
+    plan_training = sync_method(_trainings.plan_training)
     training = sync_method(_trainings.training, Training)
     trainings = sync_iterator(_trainings.trainings_page, Training)
 

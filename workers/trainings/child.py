@@ -6,6 +6,7 @@ SIGTERM ends it after the current iteration, with a checkpoint.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
 import time
@@ -19,9 +20,13 @@ from workers.trainings import folder as messages
 from workers.trainings.folder import Begun, Failure, Progress, StageOrder, StageResult, read_message, write_message
 
 if TYPE_CHECKING:
+    import torch
+
     from workers.training.recipes import Recipe
 
 _REPORT_INTERVAL_S = 0.25
+_RUSAGE_BYTES = 1 if sys.platform == "darwin" else 1024
+"""Bytes in the unit of ru_maxrss."""
 _PART_SUFFIXES = (".safetensors", ".json")
 
 
@@ -72,6 +77,7 @@ def _train(folder: Path, order: StageOrder) -> None:
                 start=trainer.start,
                 parameters=_parameters(recipe),
                 device=str(accelerator.device),
+                machine=_machine(accelerator.device),
                 notices=tuple(trainer.notices),
             ),
         )
@@ -81,7 +87,7 @@ def _train(folder: Path, order: StageOrder) -> None:
             sample_every=options.sample_every,
             log_every=options.log_every,
             until=end,
-            on_iteration=_Reporter(folder, order.share, main_process),
+            on_iteration=_Reporter(folder, order.share, main_process, accelerator.device),
         )
     else:
         trainer.close()
@@ -103,9 +109,9 @@ def _train(folder: Path, order: StageOrder) -> None:
 class _Reporter:
     """Writes the progress a few times a second, and gives way to other work on the device if it is told to."""
 
-    def __init__(self, folder: Path, share: float, main_process: bool) -> None:
+    def __init__(self, folder: Path, share: float, main_process: bool, device: torch.device) -> None:
         self._progress, self._yield = folder / messages.PROGRESS, folder / messages.YIELD
-        self._share, self._main_process = share, main_process
+        self._share, self._main_process, self._device = share, main_process, device
         self._began = self._last = time.monotonic()
         self._waited = 0.0
         self._reported = float("-inf")
@@ -114,7 +120,9 @@ class _Reporter:
         now = time.monotonic()
         if self._main_process and now - self._reported >= _REPORT_INTERVAL_S:
             self._reported = now
-            write_message(self._progress, Progress(iteration=done, seconds=now - self._began - self._waited))
+            seconds = now - self._began - self._waited
+            progress = Progress(iteration=done, seconds=seconds, memory_bytes=_memory_bytes(self._device))
+            write_message(self._progress, progress)
         if self._share < 1 and self._yield.exists():
             pause_s = (now - self._last) * (1 / self._share - 1)
             until = now + pause_s
@@ -122,6 +130,27 @@ class _Reporter:
                 time.sleep(min(0.05, max(0.0, until - time.monotonic())))
             self._waited += time.monotonic() - now
         self._last = time.monotonic()
+
+
+def _machine(device: torch.device) -> dict[str, str]:
+    """The machine type: where it is equal, an iteration takes about as long."""
+    import torch
+
+    from workers.models.loaded_model import device_make
+
+    found = {"device": device_make(device), "torch": torch.__version__}
+    if device.type != "cuda":
+        found |= {"cpu": torch.backends.cpu.get_cpu_capability(), "cpu_threads": str(torch.get_num_threads())}
+    return found
+
+
+def _memory_bytes(device: torch.device) -> int:
+    """The most that this process has taken of the device's memory."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RUSAGE_BYTES
 
 
 def _parameters(recipe: Recipe) -> int:

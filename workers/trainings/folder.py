@@ -67,6 +67,7 @@ class Begun(_Message):
     start: int
     parameters: int
     device: str
+    machine: dict[str, str] = Field(default_factory=dict, description="its type: the device's name, versions, threads")
     notices: tuple[str, ...] = ()
 
 
@@ -75,6 +76,7 @@ class Progress(_Message):
 
     iteration: int
     seconds: float
+    memory_bytes: int | None = Field(None, description="the most that was taken of the device's memory so far")
 
 
 class StageResult(_Message):

@@ -23,6 +23,7 @@ from service.store.base import ObjectStore
 from service.store.immutable import StoredObject, put_attempt, put_immutable
 from service.store.keys import with_attempt
 from service.trainings import control
+from service.trainings.quota import TrainingUsage
 from service.trainings.records import CheckpointRecord, TrainingRecords, kept, thinned
 from service.trainings.work import TrainingBudget, TrainingStage
 from workers.bulk.context import RunContext, RunReleased
@@ -30,6 +31,7 @@ from workers.runtime.interactive_mark import is_marked
 from workers.trainings import folder as messages
 from workers.trainings.folder import Begun, Failure, Progress, StageOrder, StageResult, read_message, write_message
 from workers.trainings.log_lines import first_loss, read_lines, write_lines
+from workers.trainings.probing import Prober
 from workers.trainings.process import Child, running_child
 
 logger = logging.getLogger(__name__)
@@ -89,6 +91,10 @@ class StageRun:
     _controlled_at: float = float("-inf")
     _finishing: bool = False
     _stored_samples: set[str] = field(default_factory=set)
+    _prober: Prober = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._prober = Prober(self.context.worker, self.spec, self.number, self.processes)
 
     @property
     def spec(self) -> RunSpec:
@@ -215,6 +221,7 @@ class StageRun:
             self.context.report_progress(self.spent.iterations, None, note=note)
             return
         self.spent = self._used(progress.iteration, progress.seconds)
+        self._prober.note(self.begun, progress, is_yielding=(self.folder / messages.YIELD).exists())
         note = f"{self.stage.system}: iteration {progress.iteration} of {self.begun.iterations}"
         if progress.iteration >= self.begun.iterations:
             note = f"{self.stage.system}: writing the result"
@@ -297,6 +304,7 @@ class StageRun:
         self.context.forget_attempts()
         self._remove_files()
         TenantUsage(worker.store).replace_bytes(self.spec.tenant, run, stored_bytes(worker.store, run))
+        TrainingUsage(worker.store).record(self.spec.tenant, run, record.device_seconds)
 
     def _store_samples(self) -> None:
         """Stores the pictures of samples that the child has written since."""

@@ -32,9 +32,13 @@ from service.kit.validation import Faults
 from service.runs.progress import RunProgress
 from service.runs.spec import RunSpec
 from service.trainings import control
+from service.trainings.estimate import Planner
+from service.trainings.plan_values import TrainingPlan
 from service.trainings.progress import TrainingProgress, training_progress
 from service.trainings.request import TrainingRequest
 from service.trainings.resolve import TrainingResolver
+from service.trainings.work import TrainingWork
+from service.webhooks.spec import Callback
 from service.webhooks.validate import admit_callback
 
 router = APIRouter(route_class=KeyedRoute, tags=["trainings"])
@@ -50,6 +54,7 @@ _EVENT = 'id: 480.running.2-400\nevent: progress\ndata: {"id":"t7ybr17pesw6kn47y
     summary="Create a training",
     callbacks=callbacks.training_router.routes,
     responses={
+        200: {"model": TrainingPlan, "description": "With `dry_run`: the plan. Nothing is trained or stored."},
         202: {
             "description": "The training, accepted.",
             "headers": {"Location": {"schema": {"type": "string"}, "description": "Its path."}},
@@ -62,6 +67,8 @@ def create_training(
 ) -> Response:
     """Trains a model, or a part of one, on stored datasets. A model whose base is not given is trained from nothing:
     autoencoder, base, then the model. The result is registered as the next version of the model's name."""
+    if body.dry_run:
+        return Response(as_json(_plan(services, tenant, body)), media_type="application/json")
     spec = _accept(services, tenant, body, idempotency_key)
     view = _view(services, spec)
     return Response(
@@ -77,25 +84,38 @@ def _accept(services: Services, tenant: str, body: TrainingRequest, idempotency_
     reservation = submitter.reserve(RunKind.TRAINING, tenant=tenant, key=idempotency_key, body=given)
     if (existing := submitter.find(reservation)) is not None:
         return existing
-    faults = Faults()
-    callback = admit_callback(body.callback_url, services.settings, faults)
-    work = TrainingResolver(services.runs, tenant).resolve(body, faults)
+    work, callback = _resolve(services, tenant, body)
     reservation = reservation.bind()
     if (existing := submitter.find(reservation)) is not None:
         return existing
-    spec, _ = submitter.submit(
-        RunSpec(
-            run=reservation.id,
-            tenant=tenant,
-            name=work.model,
-            created_at=datetime.now(UTC),
-            work=work.model_dump(mode="json"),
-            request=given,
-            idempotency=reservation.record,
-            callback=callback,
+    with services.training_quota.admit(work, reservation.id, tenant=tenant) as admitted:
+        spec, _ = submitter.submit(
+            RunSpec(
+                run=reservation.id,
+                tenant=tenant,
+                name=admitted.model,
+                created_at=datetime.now(UTC),
+                work=admitted.model_dump(mode="json"),
+                request=given,
+                idempotency=reservation.record,
+                callback=callback,
+            )
         )
-    )
     return spec
+
+
+def _plan(services: Services, tenant: str, body: TrainingRequest) -> TrainingPlan:
+    """The plan of the training, which a request without ``dry_run`` would be accepted for."""
+    services.limits.check_stored(tenant=tenant)
+    work, _ = _resolve(services, tenant, body)
+    return Planner(services.runs, tenant).plan(services.training_quota.check(work, tenant=tenant))
+
+
+def _resolve(services: Services, tenant: str, body: TrainingRequest) -> tuple[TrainingWork, Callback | None]:
+    """The training as decided, and its callback. Raises all faults of the request together."""
+    faults = Faults()
+    callback = admit_callback(body.callback_url, services.settings, faults)
+    return TrainingResolver(services.runs, tenant).resolve(body, faults), callback
 
 
 @router.get("/trainings", response_model=TrainingPage, summary="List trainings", responses=answers(422, 503))
