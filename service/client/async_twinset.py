@@ -74,7 +74,7 @@ class AsyncAugmentation(_augmentations.BaseAugmentation, _Cooperative):
     export = async_method(_augmentations.export, AsyncExport)
 
 
-class AsyncTraining(_trainings.BaseTraining, _Cooperative):
+class AsyncTraining(_trainings.BaseTrainingRun, _Cooperative):
     """A training: a model, or a part of one, that is being trained, or has been."""
 
     checkpoints = async_iterator(_trainings.checkpoints_page)

@@ -74,7 +74,7 @@ class Augmentation(_augmentations.BaseAugmentation, _Blocking):
     export = sync_method(_augmentations.export, Export)
 
 
-class Training(_trainings.BaseTraining, _Blocking):
+class Training(_trainings.BaseTrainingRun, _Blocking):
     """A training: a model, or a part of one, that is being trained, or has been."""
 
     checkpoints = sync_iterator(_trainings.checkpoints_page)

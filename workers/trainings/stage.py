@@ -29,7 +29,7 @@ from service.trainings.work import TrainingBudget, TrainingStage
 from workers.bulk.context import RunContext, RunReleased
 from workers.runtime.interactive_mark import is_marked
 from workers.trainings import folder as messages
-from workers.trainings.folder import Begun, Failure, Progress, StageOrder, StageResult, read_message, write_message
+from workers.trainings.folder import Begun, Failure, StageOrder, StageProgress, StageResult, read_message, write_message
 from workers.trainings.log_lines import first_loss, read_lines, write_lines
 from workers.trainings.probing import Prober
 from workers.trainings.process import Child, running_child
@@ -214,7 +214,7 @@ class StageRun:
 
     def _report(self) -> None:
         """Publishes the progress, and counts what was used since the child began."""
-        progress = read_message(self.folder / messages.PROGRESS, Progress)
+        progress = read_message(self.folder / messages.PROGRESS, StageProgress)
         if progress is None or self.begun is None:
             note = f"{self.stage.system}: reading the data" if self.begun is None else f"{self.stage.system}: starting"
             note = f"{self.stage.system}: writing the result" if self._finishing else note
@@ -248,7 +248,7 @@ class StageRun:
 
     def _at_end(self) -> bool:
         """Whether the child has done its iterations and is writing the result."""
-        progress = read_message(self.folder / messages.PROGRESS, Progress)
+        progress = read_message(self.folder / messages.PROGRESS, StageProgress)
         if self.begun is None:
             return False
         order = read_message(self.folder / messages.ORDER, StageOrder)
