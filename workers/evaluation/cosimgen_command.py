@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from workers.evaluation.options import CommonOptions, check_system, common_options, find_model, fit_of
+from workers.evaluation.options import CommonOptions, EvaluateCommand, check_system, common_options, find_model, fit_of
 from workers.evaluation.progress_bar import ProgressBars
 from workers.training.command_support import errors_in_one_line
 
 
-@click.command("cosimgen")
+@click.command("cosimgen", cls=EvaluateCommand)
 @common_options
 @click.option("--count", default=200, show_default=True, type=click.IntRange(1), help="Twins for each way of asking.")
 @click.option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from workers.evaluation.options import CommonOptions, check_system, common_options, find_model, fit_of
+from workers.evaluation.options import CommonOptions, EvaluateCommand, check_system, common_options, find_model, fit_of
 from workers.evaluation.progress_bar import ProgressBars
 from workers.training.command_support import errors_in_one_line
 
@@ -60,7 +60,7 @@ def mask_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command("siamese")
+@click.command("siamese", cls=EvaluateCommand)
 @common_options
 @mask_options
 def siamese(common: CommonOptions, **chosen: Any) -> None:
@@ -72,7 +72,7 @@ def siamese(common: CommonOptions, **chosen: Any) -> None:
     measure("siamese-diffusion", common, **chosen)
 
 
-@click.command("pathdiff")
+@click.command("pathdiff", cls=EvaluateCommand)
 @common_options
 @mask_options
 def pathdiff(common: CommonOptions, **chosen: Any) -> None:

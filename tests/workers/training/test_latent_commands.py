@@ -17,6 +17,7 @@ from model_store.cosimgen.superres import ESPCN, small_espcn
 from model_store.interface import ConditionRequest, MaskInput
 from model_store.latent.loading import load_base
 from model_store.loading import load_system
+from service.trainings.options.common import MAX_GUIDANCE
 from tests.model_store.latent.tiny_stable_diffusion import write_tiny_stable_diffusion
 from tests.workers.training.scenes import write_scenes
 from workers.cli import train
@@ -24,8 +25,8 @@ from workers.training.autoencoder_command import autoencoder
 from workers.training.checkpoints import save_checkpoint
 from workers.training.cosimgen_command import cosimgen
 from workers.training.latent_base_command import base
-from workers.training.options import MAX_GUIDANCE, model_name
 from workers.training.pathdiff_command import pathdiff
+from workers.training.recipes import model_name
 from workers.training.siamese_command import siamese
 from workers.training.superres_result import save_result
 
