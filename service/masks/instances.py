@@ -14,7 +14,7 @@ from service.masks.png_file import GREY, PALETTE, MaskRefused, PngFile, in_pixel
 def read_instances(file: PngFile) -> np.ndarray:
     """The instance numbers ``(H, W)`` int32 of a file, 0 for none: its grey levels, or the indices of its palette.
 
-    Raises :class:`MaskRefused` for a file that has several channels, numbers on transparent pixels, or cannot be decoded.
+    Raises :class:`MaskRefused` for a file that has several channels, numbers transparent pixels, or cannot be decoded.
     """
     if file.colour not in (GREY, PALETTE):
         raise MaskRefused("has several channels; save the numbers of its objects as a grey PNG of 8 or 16 bits")

@@ -73,8 +73,11 @@ class ReadReport(_Frozen):
     items: int = Field(ge=0, description="items read")
     skipped: int = Field(ge=0, description="entries skipped for any fault")
     splits: dict[str, int] = Field(description="items by split; those without a split under ''")
-    instance_maps: int = Field(
-        0, ge=0, description="items with an instance map; the objects of the others are connected regions"
+    instance_maps: int | None = Field(
+        None,
+        ge=0,
+        description="items with an instance map; the objects of the others are connected regions. Null in reports of "
+        "earlier versions",
     )
     faults: tuple[FaultGroup, ...]
 
