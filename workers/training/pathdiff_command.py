@@ -51,10 +51,11 @@ from workers.training.options import (
 @model_options
 @click.option(
     "--instances",
-    type=click.Choice(["given", "no"]),
-    default="given",
+    type=click.Choice(["maps", "regions", "none"]),
+    default="maps",
     show_default=True,
-    help="Whether the model sees the edges between the objects of --mask-data's instance maps.",
+    help="The objects between which the model sees edges: those of --mask-data's instance maps, where it has any, "
+    "or the connected regions of each class.",
 )
 @click.option(
     "--guidance-target",

@@ -105,10 +105,10 @@ class TwinsSource:
                 )
         mask, numbered = files["mask"], files.get("instances")
         labels = MaskDecoder(self.classes, own=True).read(mask, f"masks/{mask.name}").labels
-        found = Annotation(labels)
+        annotation = Annotation(labels)
         if numbered is None:
-            return found
-        return with_instance_map(found, numbered, f"instances/{numbered.name}", self.classes)
+            return annotation
+        return with_instance_map(annotation, numbered, f"instances/{numbered.name}", self.classes)
 
 
 def is_twin_folder(root: Path) -> bool:
