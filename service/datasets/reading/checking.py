@@ -14,6 +14,7 @@ from service.datasets.items import MAX_INSTANCES, DatasetItem
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry
 from service.datasets.reading.faults import described, is_of_the_machine
 from service.datasets.reading.image_files import open_image
+from service.datasets.reading.instance_maps import INSTANCE_FOLDER
 from service.datasets.reading.levels import Levels
 from service.datasets.reading.orientation import orientation, turned_size
 from service.datasets.reading.provenance import Manifest, Provenance, text_fault
@@ -25,6 +26,7 @@ from service.errors import InvalidDataset, TwinsetError
 
 _WIDE = ("F", "I")
 _PLAIN = Levels()
+_WITH_INSTANCE_FOLDER = frozenset({"folders", "twins", "images"})
 _NAMING = frozenset({"coco", "datumaro"})
 """Formats that name every image, so that one that is not found is reported by its name."""
 
@@ -149,6 +151,9 @@ def _items(
             "one, the objects are the connected regions of the mask"
         )
         findings.add("assumed", as_text(first_without), detail)
+    if source.format not in _WITH_INSTANCE_FOLDER and (source.root / INSTANCE_FOLDER).is_dir():
+        detail = f"it is not read: datasets of the format {source.format} keep no instance maps there"
+        findings.add("assumed", INSTANCE_FOLDER, detail)
     for link in sorted(not_followed):
         detail = "it is a link, which is not followed; put what it leads to in its place"
         findings.add("unreadable", as_text(link), detail)

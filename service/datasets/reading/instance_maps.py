@@ -36,6 +36,11 @@ def with_instance_map(annotation: Annotation, file: Path | bytes, name: str, cla
     except EntryFault as fault:
         raise EntryFault(fault.kind, f"its map of instances {name}: {fault.detail}") from None
     numbers, notices = without(numbers, annotation.labels, IGNORE, f"its map of instances {name}", "255 (ignore)")
+    if (largest := int(numbers.max(initial=0))) > MAX_INSTANCES:
+        notices += (
+            f"its map of instances {name} has numbers up to {largest}; kept are numbers up to {MAX_INSTANCES}, so they "
+            "are numbered anew from 1, in their order, where they are stored or written",
+        )
     return replace(annotation, instances=numbers, assumed=(*annotation.assumed, *notices))
 
 

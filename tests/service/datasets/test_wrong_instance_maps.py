@@ -243,6 +243,24 @@ def test_a_map_is_told_by_its_images_name_alone(tmp_path: Path) -> None:
     assert found["assumed"] == ["instance_maps"]
 
 
+def test_large_numbers_are_kept_apart_and_that_they_are_given_anew_is_said(tmp_path: Path) -> None:
+    data = saved(NUMBERS * 100_000, "TIFF")
+    items, report, _ = read(as_folders(tmp_path, "a.tif", data))
+    assert np.array_equal(items["a"].instances, NUMBERS * 100_000)  # type: ignore[arg-type]
+    assert "has numbers up to 500100000; kept are numbers up to 65535, so they are numbered anew" in "".join(
+        details(report, "assumed")
+    )
+
+
+def test_a_folder_of_maps_in_a_format_without_them_is_named(tmp_path: Path) -> None:
+    maps = {"instances/a.png": encode_grey_16(NUMBERS)}
+    _, report, _ = read(cityscapes(write(tmp_path, **maps), encode_grey_16(IDS)))
+    assert faults(report)["assumed"] == ["instances"]
+    assert details(report, "assumed") == [
+        "it is not read: datasets of the format cityscapes keep no instance maps there"
+    ]
+
+
 def test_a_dataset_with_some_maps_says_which_items_have_regions_instead(tmp_path: Path) -> None:
     _, report, _ = read(as_folders(tmp_path, "a.png", encode_grey_16(NUMBERS)))
     assert report.instance_maps == 1
