@@ -24,6 +24,7 @@ from service.kit.tenants import DEFAULT_TENANT
 from service.kit.validation import closest_match
 from service.settings import Settings
 from workers.data.fit import Fit
+from workers.data.instance_keys import Instances
 from workers.data.item_index import ItemFiles, ItemIndex, Texts
 from workers.data.listings import DatasetInvalid, listed_stems
 from workers.data.pairs import DEFAULT_CACHE_BYTES, FittedPairs, whole_pairs
@@ -108,7 +109,8 @@ class TrainingSet:
     @cached_property
     def files(self) -> ItemFiles:
         """Their images and masks."""
-        return ItemFiles(self.prepared.open_dataset, self.index)
+        background = self.dataset.classes.background
+        return ItemFiles(self.prepared.open_dataset, self.index, None if background is None else background.index)
 
     def with_fit(self, fit: Fit) -> TrainingSet:
         """The same set, fitted otherwise."""
@@ -235,7 +237,7 @@ class TrainingSet:
         *,
         fit: Fit | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
-        instances: bool = False,
+        instances: Instances = "none",
     ) -> FittedPairs:
         """The pairs of items at a size, to be read one by one. Raises :class:`DatasetInvalid` for too large tiles."""
         chosen, rows = fit or self.fit, self.rows(stems)

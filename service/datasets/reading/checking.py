@@ -14,6 +14,7 @@ from service.datasets.items import MAX_INSTANCES, DatasetItem
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry
 from service.datasets.reading.faults import described, is_of_the_machine
 from service.datasets.reading.image_files import open_image
+from service.datasets.reading.instance_maps import INSTANCE_FOLDER
 from service.datasets.reading.levels import Levels
 from service.datasets.reading.orientation import orientation, turned_size
 from service.datasets.reading.provenance import Manifest, Provenance, text_fault
@@ -25,6 +26,7 @@ from service.errors import InvalidDataset, TwinsetError
 
 _WIDE = ("F", "I")
 _PLAIN = Levels()
+_WITH_INSTANCE_FOLDER = frozenset({"folders", "twins", "images"})
 _NAMING = frozenset({"coco", "datumaro"})
 """Formats that name every image, so that one that is not found is reported by its name."""
 
@@ -61,7 +63,8 @@ def _items(
     levels: Levels,
 ) -> Iterator[DatasetItem]:
     first_with: dict[bytes, str] = {}
-    pixels = 0
+    pixels = without = 0
+    first_without = ""
     unlabelled = source.format == "images"
     not_followed = set() if source.format in _NAMING else set(links(source.root))
     for entry in source.entries(findings):
@@ -109,7 +112,8 @@ def _items(
             # a library met what it does not foresee; the other items are not at fault
             findings.add("unreadable", file, f"reading it fails ({described(error)})")
             continue
-        if not unlabelled and (emptiness := _empty(annotation.labels, source.classes)):
+        emptiness = None if unlabelled else _empty(annotation.labels, source.classes)
+        if emptiness:
             findings.add("empty_mask", file, emptiness)
         if annotation.overlap_px:
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
@@ -118,7 +122,9 @@ def _items(
         for assumption in (*annotation.assumed, *assumed):
             findings.add("assumed", file, assumption)
         split = mapped_split(entry.split, split_map)
-        findings.read(split)
+        findings.read(split, has_instances=annotation.instances is not None)
+        if annotation.instances is None and not emptiness:
+            first_without, without = first_without or file, without + 1
         provenance = manifest.of(file) or entry.provenance or Provenance(source_mask=_mask_digest(entry))
         caption, captions = None if entry.caption is None else as_text(entry.caption), entry.captions
         too_long = caption and (text_fault(caption) or text_fault([dict(line) for line in captions]))
@@ -139,6 +145,15 @@ def _items(
             source_mask=provenance.source_mask,
             metadata=provenance.metadata,
         )
+    if findings.instance_maps and without:
+        detail = (
+            f"it is the first of {without} read without a map of instances; {findings.instance_maps} have one. Without "
+            "one, the objects are the connected regions of the mask"
+        )
+        findings.add("assumed", as_text(first_without), detail)
+    if source.format not in _WITH_INSTANCE_FOLDER and (source.root / INSTANCE_FOLDER).is_dir():
+        detail = f"it is not read: datasets of the format {source.format} keep no instance maps there"
+        findings.add("assumed", INSTANCE_FOLDER, detail)
     for link in sorted(not_followed):
         detail = "it is a link, which is not followed; put what it leads to in its place"
         findings.add("unreadable", as_text(link), detail)

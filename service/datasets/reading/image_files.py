@@ -15,6 +15,7 @@ from service.datasets.reading.report import EntryFault
 from service.kit.image_files import open_image_file
 
 _RAW_MODE, _LOSSLESS, _SEVERAL = "raw mode", "lossless", "several"
+_SAMPLE_FORMAT, _PHOTOMETRIC = 339, 262
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
 
 
@@ -50,9 +51,24 @@ def has_several(image: Image.Image) -> bool:
     return bool(image.info.get(_SEVERAL))
 
 
+def are_signed(image: Image.Image) -> bool:
+    """Whether a TIFF has signed samples; Pillow decodes those of 8 bits as unsigned ones."""
+    return 2 in _tiff_values(image, _SAMPLE_FORMAT)
+
+
+def begin_with_white(image: Image.Image) -> bool:
+    """Whether 0 is white in a TIFF (WhiteIsZero); Pillow inverts the samples of up to 8 bits, and no others."""
+    return 0 in _tiff_values(image, _PHOTOMETRIC)
+
+
 def is_lossless(image: Image.Image) -> bool:
     """Whether a WebP file holds its pixels unchanged."""
     return bool(image.info.get(_LOSSLESS))
+
+
+def _tiff_values(image: Image.Image, tag: int) -> tuple[Any, ...]:
+    found = getattr(image, "tag_v2", {}).get(tag, ())
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _first_argument(file: Image.Image) -> Any:

@@ -116,8 +116,12 @@ def test_autoencoder_base_and_pathdiff_build_on_one_another(
     assert paired.exit_code == 1
     assert "'scene00' of" in paired.output
     assert "is the same image as" in paired.output
-    result = invoke(pathdiff, *halves, "--text-list", scenes / "text.txt", "--mask-list", scenes / "mask.txt")
+    halves += ["--text-list", scenes / "text.txt", "--mask-list", scenes / "mask.txt"]
+    result = invoke(pathdiff, *halves, "--instances", "regions")
     assert result.exit_code == 0, result.output
+    other = invoke(pathdiff, *halves)
+    assert other.exit_code == 1
+    assert "with --instances regions, and it is now --instances maps; give the former" in " ".join(other.output.split())
     assert "wrote pathdiff-scenes@1.0.0" in result.output
     system = load_system(tmp_path / "pathdiff" / "model", device="cpu", dtype="float32")
     for request in (
@@ -128,6 +132,7 @@ def test_autoencoder_base_and_pathdiff_build_on_one_another(
         guidance_inputs = system.guidance_inputs(request)
         assert {name: tuple(value.shape) for name, value in guidance_inputs.cond.items()} == system.condition_shapes
     assert [entry["for"] for entry in system.card.training_data] == ["autoencoder", "base", "captions", "masks"]
+    assert system.card.training["instances"] == "regions"
     assert system.card.licence == "CC0"
 
 
