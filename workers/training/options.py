@@ -112,7 +112,7 @@ _DATA = (
     click.option(
         "--window",
         metavar="LOW,HIGH",
-        help="Levels of 16-bit, DICOM and NIfTI images that are black and white.  [default: the file's own]",
+        help="Levels of 16-bit, 32-bit, DICOM and NIfTI images that are black and white.  [default: the file's own]",
     ),
     click.option(
         "--data-workers",
