@@ -91,6 +91,12 @@ class TrainingSet:
         return opened
 
     @property
+    def name_and_window(self) -> str:
+        """What a run has to be resumed on: the name, with the window that was given."""
+        window = None if self.window is None else self.window.window
+        return self.name if window is None else f"{self.name} through --window={window[0]:g},{window[1]:g}"
+
+    @property
     def folder(self) -> Path:
         """The source as a path."""
         return Path(self.source)
