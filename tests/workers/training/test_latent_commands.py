@@ -184,6 +184,9 @@ def test_a_run_of_another_command_or_on_other_data_or_of_another_fit_is_not_resu
     result = invoke(autoencoder, *first, "--fit", "stretch")
     assert result.exit_code == 1
     assert "holds a run with --fit crop, and it is now --fit stretch; give the former, or choose" in result.output
+    result = invoke(autoencoder, *first, "--window", "0,4095")
+    assert result.exit_code == 1
+    assert "run on 'scenes', and the data is now 'scenes through --window=0,4095'" in " ".join(result.output.split())
     save_checkpoint(tmp_path / "foreign", 1, {"network.w": torch.ones(1)}, {"settings": {"adversarial_weight": 0.1}})
     result = invoke(autoencoder, "--data", scenes, "--size", 32, "--out", tmp_path / "foreign")
     assert result.exit_code == 1

@@ -60,6 +60,7 @@ def test_superresolution_is_trained_for_the_models_size(client: TestClient, scen
         ({"settings": {"iterations": 0}}, "/settings/iterations", "greater than or equal to 1"),
         ({"settings": {"tile_px": 32}}, "/settings", "give fit tiles with them"),
         ({"settings": {"seed": 3}, "seed": 4}, "/settings/seed", "seed itself is 4"),
+        ({"settings": {"window": "0,4095"}}, "/settings/window", "became black and white when it was uploaded"),
         ({"preset": "tiny"}, "/settings/preset", "'toy', 'small' or 'paper'"),
         ({"name": "Hills"}, "/name", "lower-case letters"),
         ({"name": "cosimgen-dubai"}, "/name", "a model of all tenants"),
