@@ -129,8 +129,8 @@ class Settings(HttpLimits, BaseSettings):
         0,
         ge=0,
         le=36_500,
-        description="Days after its end until an export or an augmentation set and its results are deleted, 1-36500; 0 "
-        "keeps them for ever. Datasets are kept until they are deleted.",
+        description="Days after its end until an export, an augmentation set or a training is deleted, with its "
+        "results, 1-36500; 0 keeps them for ever. Datasets and models are kept until they are deleted.",
     )
     link_secret: LinkSecret | None = Field(
         None,

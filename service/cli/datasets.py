@@ -81,8 +81,9 @@ def check(source: Path, given: str | None, as_json: bool, split_map: dict[str, s
 def stats(source: Path, given: str | None, as_json: bool, chart: Path | None) -> None:
     """Count the classes of a dataset.
 
-    Shows their shares of pixels and images, their sizes, and which of them occur together. The chart also shows where
-    in the image each class lies. The exit code is 1 if any file is skipped.
+    Shows their shares of pixels and images, their sizes, which of them occur together, and their objects: by instance
+    maps, and without one by connected regions. The chart also shows where in the image each class lies. The exit code
+    is 1 if any file is skipped.
     """
     if chart is not None and (chart.suffix.lower() != ".png" or not chart.absolute().parent.is_dir()):
         raise click.UsageError(f"--chart {chart} must be a *.png in a folder that exists")
@@ -103,7 +104,7 @@ def stats(source: Path, given: str | None, as_json: bool, chart: Path | None) ->
         findings, collector = Findings(), StatisticsCollector(opened.classes)
         total = survey_splits([opened], {}).total()
         for item in with_progress_bar(read_items(opened, findings), total, "Counting"):
-            collector.add(item.labels)
+            collector.add(item.labels, item.instances)
         report = findings.report(opened.format)
     statistics = collector.result()
     name = plain_name(source)
@@ -120,6 +121,7 @@ def stats(source: Path, given: str | None, as_json: bool, chart: Path | None) ->
 
 def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:
     from service.cli.console import escape, out
+    from service.datasets.statistics_values import objects_by
 
     splits = ", ".join(f"{name or 'no split'} {count}" for name, count in report.splits.items())
     found = f"{report.items} pair{'' if report.items == 1 else 's'}" + (f" ({splits})" if splits else "")
@@ -128,6 +130,8 @@ def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:
         f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in classes.classes
     )
     out.print(f"[dim]Classes[/]  {swatches}")
+    if report.items and report.instance_maps is not None:
+        out.print(f"[dim]objects: {objects_by(report.instance_maps, report.items)}[/]", soft_wrap=True)
     for group in report.faults:
         mark = "[red]✗[/]" if group.skipped else "[yellow]![/]"
         out.print(
@@ -150,16 +154,20 @@ def _show_statistics(name: str, statistics: DatasetStatistics, chart: Path | Non
     from rich.text import Text
 
     from service.cli.console import escape, out
+    from service.datasets.statistics_values import objects_by
 
     sizes = ", ".join(f"{count} of {size}" for size, count in list(statistics.image_sizes.items())[:3])
     images = f"{statistics.images} image{'' if statistics.images == 1 else 's'}"
     more = "" if len(statistics.image_sizes) <= 3 else f" and {len(statistics.image_sizes) - 3} other sizes"
     out.print(f"[bold]{escape(name)}[/]  {images}: {sizes}{more}", soft_wrap=True)
-    out.print(f"[dim]{statistics.ignored_share:.1%} of pixels are ignored[/]\n")
+    out.print(f"[dim]{statistics.ignored_share:.1%} of pixels are ignored[/]")
+    if statistics.instance_maps is not None:
+        out.print(f"[dim]objects: {objects_by(statistics.instance_maps, statistics.images)}[/]", soft_wrap=True)
+    out.print()
     order = sorted(statistics.classes, key=lambda one: one.entry.index)
     shown = sorted(sorted(order, key=lambda one: -one.images)[:_MAX_IN_MATRIX], key=lambda one: one.entry.index)
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    for heading in ("", "class", "pixels", "images", "", "median size"):
+    for heading in ("", "class", "pixels", "images", "", "median size", "objects"):
         table.add_column(heading, justify="left" if heading in ("", "class") else "right", no_wrap=heading != "class")
     for one in order:
         colour = ",".join(map(str, one.entry.colour))
@@ -170,6 +178,7 @@ def _show_statistics(name: str, statistics: DatasetStatistics, chart: Path | Non
             str(one.images),
             f"{one.image_share:.1%}",
             f"{one.size_median:.1%}" if one.images else "",
+            "" if one.objects is None or one.entry.background else str(one.objects),
         )
     out.print(table)
     skipped = len(order) - len(shown)

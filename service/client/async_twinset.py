@@ -74,12 +74,16 @@ class AsyncAugmentation(_augmentations.BaseAugmentation, _Cooperative):
     export = async_method(_augmentations.export, AsyncExport)
 
 
-class AsyncTraining(_trainings.BaseTraining, _Cooperative):
+class AsyncTraining(_trainings.BaseTrainingRun, _Cooperative):
     """A training: a model, or a part of one, that is being trained, or has been."""
 
     checkpoints = async_iterator(_trainings.checkpoints_page)
     pause = async_method(_trainings.pause)
     resume = async_method(_trainings.resume)
+
+    async def retry(self) -> AsyncTraining:
+        """Starts a training that goes on from this one's last checkpoint, if it failed or was cancelled."""
+        return AsyncTraining(self._client, await self._client.runner.run(_trainings.retry(self)))
 
 
 class AsyncTwinset(BaseClient):

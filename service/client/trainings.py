@@ -20,10 +20,10 @@ TRAININGS = ResourceKind("training", TrainingInfo, lambda info: path("trainings"
 _TRAININGS_PER_PAGE, _CHECKPOINTS_PER_PAGE = 100, 500
 _DATASETS = ("dataset", "text_dataset", "mask_dataset")
 _PARTS = ("base", "autoencoder", "superres")
-T = TypeVar("T", bound="BaseTraining")
+T = TypeVar("T", bound="BaseTrainingRun")
 
 
-class BaseTraining(Run[TrainingInfo]):
+class BaseTrainingRun(Run[TrainingInfo]):
     """Base class of :class:`Training` and :class:`AsyncTraining`."""
 
     kind = TRAININGS
@@ -102,7 +102,7 @@ def trainings_page(client: BaseClient, cursor: str | None) -> Flow[Page[Training
     return Page(page.trainings, page.next_cursor)
 
 
-def checkpoints_page(run: BaseTraining, cursor: str | None) -> Flow[Page[CheckpointInfo]]:
+def checkpoints_page(run: BaseTrainingRun, cursor: str | None) -> Flow[Page[CheckpointInfo]]:
     """Iterates over the training's checkpoints, oldest first."""
     request = page_request(f"{run.path}/checkpoints", cursor, _CHECKPOINTS_PER_PAGE)
     page = parse(CheckpointInfoPage, (yield from send(run._client.config, request)))
@@ -119,6 +119,11 @@ def resume(run: T) -> Flow[T]:
     return (yield from _control(run, "resume"))
 
 
+def retry(run: BaseTrainingRun) -> Flow[TrainingInfo]:
+    """Starts a training that goes on from this one's last checkpoint, if it failed or was cancelled; returns it."""
+    return parse(TrainingInfo, (yield from send(run._client.config, post_request(f"{run.path}/retry", {}, None))))
+
+
 def _control(run: T, action: Literal["pause", "resume"]) -> Flow[T]:
     run.info = parse(TrainingInfo, (yield from send(run._client.config, Request("POST", f"{run.path}/{action}"))))
     return run
@@ -132,6 +137,6 @@ def _named(member: str, value: Any) -> Any:
     """Datasets and trainings of this client by their names."""
     if member in _DATASETS and isinstance(value, BaseDataset):
         return value.info.id
-    if member in _PARTS and isinstance(value, BaseTraining):
+    if member in _PARTS and isinstance(value, BaseTrainingRun):
         return value.part
     return str(value) if isinstance(value, Path) else value

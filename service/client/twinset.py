@@ -74,12 +74,16 @@ class Augmentation(_augmentations.BaseAugmentation, _Blocking):
     export = sync_method(_augmentations.export, Export)
 
 
-class Training(_trainings.BaseTraining, _Blocking):
+class Training(_trainings.BaseTrainingRun, _Blocking):
     """A training: a model, or a part of one, that is being trained, or has been."""
 
     checkpoints = sync_iterator(_trainings.checkpoints_page)
     pause = sync_method(_trainings.pause)
     resume = sync_method(_trainings.resume)
+
+    def retry(self) -> Training:
+        """Starts a training that goes on from this one's last checkpoint, if it failed or was cancelled."""
+        return Training(self._client, self._client.runner.run(_trainings.retry(self)))
 
 
 class Twinset(BaseClient):

@@ -3,6 +3,8 @@
     classes             the classes of a dataset: names, indices, colours
     items               one image with its mask
     components          the objects of a mask
+    object_counts       how many objects a mask has, by class
+    instance_maps       the numbers of objects as a PNG
     rle                 COCO's run-length encodings
     outlines            the borders of objects as polygons, exact to the pixel
     patches             the pixels of one object within a box, and what all objects of an image may cost

@@ -13,8 +13,10 @@ _BLOCK_PIXELS = 1 << 20
 def encode_instances(instances: np.ndarray) -> bytes:
     """Instance numbers ``(H, W)`` as a 16-bit grey PNG, as they are; above 65535, numbered from 1 in their order.
 
-    Raises ValueError for more than 65535 of them.
+    Raises ValueError for more than 65535 of them, and for negative ones.
     """
+    if (least := instances.min(initial=0)) < 0:
+        raise ValueError(f"it has the number {least}; the least is 0, for no object, so number its objects from 1")
     if instances.max(initial=0) <= MAX_INSTANCES:
         return encode_grey_16(instances)
     step = max(1, _BLOCK_PIXELS // instances.shape[1])

@@ -9,6 +9,7 @@ from operator import itemgetter
 import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
+from service.datasets.object_counts import count_objects
 from service.datasets.statistics_values import ClassStatistics, DatasetStatistics
 
 HEAT_SIDE = 16
@@ -32,12 +33,20 @@ class StatisticsCollector:
         self._sizes = np.zeros((count, len(SIZE_EDGES) + 1), dtype=np.int64)
         self._heat = np.zeros((count, HEAT_SIDE * HEAT_SIDE))
         self._heat_images = np.zeros((count, HEAT_SIDE * HEAT_SIDE), dtype=np.int64)
+        self._objects = np.zeros(256, dtype=np.int64)
+        self._instance_maps = 0
         self._image_sizes: Counter[tuple[int, int]] = Counter()
 
-    def add(self, labels: np.ndarray) -> None:
-        """Counts a mask ``(H, W)`` uint8 of class indices, 255 none. Raises ValueError for other values."""
+    def add(self, labels: np.ndarray, instances: np.ndarray | None = None) -> None:
+        """Counts a mask ``(H, W)`` uint8 of class indices, 255 none, and its objects by its instance map ``(H, W)``.
+
+        Without a map, connected regions are objects. Raises ValueError for other values.
+        """
         if unknown := self._classes.unknown_labels(labels):
             raise ValueError(f"the mask holds {unknown[:5]}; the classes are 0 to {len(self._classes) - 1}, and 255")
+        background = self._classes.background
+        self._objects += count_objects(labels, instances, set() if background is None else {background.index})
+        self._instance_maps += instances is not None
         height, width = labels.shape
         rows = np.arange(height) * HEAT_SIDE // height
         columns = np.arange(width) * HEAT_SIDE // width
@@ -70,6 +79,7 @@ class StatisticsCollector:
                 pixel_share=float(self._pixels[entry.index] / labelled),
                 images=int(images[entry.index]),
                 image_share=float(images[entry.index] / max(1, self._images)),
+                objects=int(self._objects[entry.index]),
                 size_median=_median(self._sizes[entry.index]),
                 sizes=tuple(self._sizes[entry.index].tolist()),
                 heat=tuple(tuple(round(cell, 4) for cell in row) for row in heat[entry.index].tolist()),
@@ -78,6 +88,7 @@ class StatisticsCollector:
         )
         return DatasetStatistics(
             images=self._images,
+            instance_maps=self._instance_maps,
             ignored_share=float(self._pixels[IGNORE] / max(1, self._pixels.sum())),
             image_sizes=self._size_table(),
             classes=classes,

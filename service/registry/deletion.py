@@ -63,7 +63,9 @@ def needs(store: ObjectStore, record: Registration) -> Iterator[Need]:
     for alias_owner in _alias_owners(store, owner):
         for alias, stands_for in Aliases(store, alias_owner).names(name):
             if stands_for == version:
-                yield Need("alias", f"{name}@{alias}" if alias_owner == owner else None)
+                # only the operator deletes models that others have aliases of
+                whose = "" if alias_owner is None or alias_owner == owner else f"{alias_owner}:"
+                yield Need("alias", f"{whose}{name}@{alias}")
     for use in live_uses(store, owner, name, version):
         yield Need(use.kind, use.id if _may_see(store, owner, use.kind, use.id) else None)
 

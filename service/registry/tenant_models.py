@@ -146,6 +146,10 @@ class TenantModels:
         return self.tenant
 
     def _not_own(self, entry: CatalogueEntry) -> ModelConflict:
+        if entry.owner == self.tenant:
+            return ModelConflict(
+                f"model {entry.card.id} is bundled, or in the former layout of the store; it stays as it is"
+            )
         whose = "of all tenants" if entry.owner is None else f"of tenant {entry.owner!r}"
         return ModelConflict(f"model {entry.card.id} is {whose}; only who registered it can change it")
 

@@ -183,6 +183,12 @@ class TrainingResolver:
                 place = ".".join([member, *(str(part) for part in fault["loc"])])
                 faults.add(place, fault["input"], fault["msg"].removeprefix("Value error, "))
             return {}
+        if found.window is not None:
+            faults.add(
+                f"{member}.window",
+                found.window,
+                "the levels of a stored dataset became black and white when it was uploaded; leave it out",
+            )
         wrong = found.wrong_mix()
         if wrong is not None:
             faults.add_plain(f"/{member.replace('.', '/')}", wrong)

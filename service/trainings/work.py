@@ -70,6 +70,10 @@ class TrainingWork(_Frozen):
         None, ge=1, description="keep every k-th checkpoint, beside the last and the best; None keeps no others"
     )
 
+    continues: str | None = Field(
+        None, description="the training that failed or was cancelled, from whose last checkpoint this one goes on"
+    )
+
     @property
     def last(self) -> TrainingStage:
         return self.stages[-1]

@@ -94,7 +94,7 @@ class _Import:
         shown: list[tuple[bytes, bytes]] = []
 
         def on_item(number: int, item: DatasetItem) -> None:
-            collector.add(item.labels)
+            collector.add(item.labels, item.instances)
             if _is_shown(number - 1, total):
                 shown.append(_thumbs(item, source))
             self._channel.report("progress", done=number, total=total)

@@ -5,8 +5,16 @@ A key is ``instance << 8 | class index``, int32. A mask without instances stays 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from torch import Tensor
+
+Instances = Literal["maps", "regions", "none"]
+"""What numbers a mask's objects: the dataset's instance maps, or connected regions of its classes."""
+
+MAX_KEYED = (1 << 23) - 1
+"""The largest number that a key holds."""
 
 
 def with_instances(mask: np.ndarray, instances: np.ndarray | None) -> np.ndarray:

@@ -10,12 +10,15 @@ from typing import Any, overload
 
 import numpy as np
 
+from service.datasets.classes import IGNORE
+from service.datasets.components import connected
 from service.datasets.items import as_rgb, instances_of_file
 from service.datasets.reading.image_files import open_image
 from service.datasets.stored.dataset import StoredDataset
 from service.datasets.stored.layout import ShardFile
 from service.kit.image_files import open_image_file
-from workers.data.instance_keys import with_instances
+from workers.data.instance_keys import MAX_KEYED, with_instances
+from workers.data.listings import DatasetInvalid
 
 Texts = tuple[dict[str, Any], ...]
 
@@ -107,6 +110,8 @@ class ItemFiles:
 
     open_dataset: Callable[[], StoredDataset]
     index: ItemIndex
+    background: int | None = None
+    """The class whose regions are no objects."""
     _opened: tuple[int, StoredDataset] | None = field(default=None, repr=False)
 
     def image(self, row: int) -> np.ndarray:
@@ -119,11 +124,25 @@ class ItemFiles:
             return np.array(file)
 
     def keys(self, row: int) -> np.ndarray:
-        """The mask with the instances of its objects, as :mod:`workers.data.instance_keys` has them."""
+        """The mask with the instances of its map, as :mod:`workers.data.instance_keys` has them; 0 without a map."""
         found = self.index.instances.get(row)
         if found is None:
             return with_instances(self.mask(row), None)
         return with_instances(self.mask(row), instances_of_file(self._dataset().read(row, found)))
+
+    def region_keys(self, row: int) -> np.ndarray:
+        """The same with connected regions of one class as objects, whatever its map says.
+
+        Raises :class:`DatasetInvalid` for a mask like noise, with more regions than keys can number.
+        """
+        mask = self.mask(row)
+        regions = connected(mask, {IGNORE} if self.background is None else {IGNORE, self.background})
+        if len(regions) > MAX_KEYED:
+            raise DatasetInvalid(
+                f"the mask of {self.index.names[row]!r} has {len(regions)} connected regions; the limit is "
+                f"{MAX_KEYED}. Cut it into tiles, or give --instances none"
+            )
+        return with_instances(mask, regions.map)
 
     def _dataset(self) -> StoredDataset:
         process = os.getpid()
@@ -132,4 +151,4 @@ class ItemFiles:
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"open_dataset": self.open_dataset, "index": self.index, "_opened": None}
+        return self.__dict__ | {"_opened": None}

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from workers.data.fit import Fit, fit_image, fit_mask, whole_box
-from workers.data.instance_keys import labels_of
+from workers.data.instance_keys import Instances, labels_of
 from workers.data.item_index import ItemFiles
 from workers.data.pixels import class_counts
 from workers.data.tiles import WHOLE, PairDraw, cells_of, tile_box
@@ -52,14 +52,15 @@ class FittedPairs:
         *,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         scratch: Path | None = None,
-        instances: bool = False,
+        instances: Instances = "none",
     ) -> None:
         """``scratch`` is a folder for decoded images that are too large for the cache; None decodes them each time.
 
-        With ``instances``, masks are keys (:mod:`workers.data.instance_keys`), if any item of the dataset has a map.
+        With ``instances``, masks are keys (:mod:`workers.data.instance_keys`): those of ``maps`` if any item has one.
         """
-        self._instances = instances and bool(files.index.instances)
-        self._decode_mask = files.keys if self._instances else files.mask
+        self._instances: Instances = "none" if instances == "maps" and not files.index.instances else instances
+        decoders = {"maps": files.keys, "regions": files.region_keys, "none": files.mask}
+        self._decode_mask = decoders[self._instances]
         self._files, self._fit, self._scratch = files, fit, scratch
         self.rows, self.size_px = rows, size_px
         self._max_bytes = cache_bytes
@@ -83,7 +84,7 @@ class FittedPairs:
     @property
     def _pixel_bytes(self) -> int:
         """Of an image and its mask together."""
-        return 7 if self._instances else 4
+        return 4 if self._instances == "none" else 7
 
     def limited(self, cache_bytes: int) -> FittedPairs:
         """The same pairs with a cache of their own, of another size."""
@@ -154,7 +155,9 @@ class FittedPairs:
         paths = []
         for which, decode in enumerate((self._files.image, self._decode_mask)):
             name = self._files.index.digests[place, which].tobytes().hex()
-            if which and self._instances:
+            if which and self._instances == "regions":
+                name += "-regions"
+            elif which and self._instances == "maps":
                 numbered = self._files.index.instances.get(place)
                 name += "-" if numbered is None else f"-{numbered.sha256}"
             path = scratch / f"{name}.npy"

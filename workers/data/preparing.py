@@ -117,6 +117,11 @@ def prepare(
     levels = replace(window or Levels(), strict=True)
     with dataset_faults(str(source)):
         if not path.exists():
+            if window is not None and is_dataset_name(str(source).partition("@")[0]):
+                raise DatasetInvalid(
+                    f"the levels of {source} became black and white when it was pushed to the store, so --window "
+                    f"{window.low:g},{window.high:g} comes too late; give the folder or archive that was pushed"
+                )
             return _stored(str(source), settings, tenant)
         cache = settings.data_dir / "prepared"
         copy = cache / f"{plain_name(path)[:40]}-{_fingerprint(path, images_only, levels)}"
@@ -212,7 +217,8 @@ def _fingerprint(path: Path, images_only: bool, levels: Levels) -> str:
     """Digits that change with any file of the dataset, by path, size and times, and with the version of the readers."""
     found = hashlib.sha256(repr((__version__, _FORMAT, images_only, levels)).encode())
     for file in [path] if path.is_file() else _files(path):
-        state = file.lstat()
+        # links in a dataset are not followed, but it may itself be one
+        state = file.stat() if file == path else file.lstat()
         name = file.name if file == path else file.relative_to(path).as_posix()
         found.update(repr((name, state.st_size, state.st_mtime_ns, state.st_ctime_ns)).encode())
     return found.hexdigest()[:16]

@@ -24,6 +24,7 @@ from service.kit.tenants import DEFAULT_TENANT
 from service.kit.validation import closest_match
 from service.settings import Settings
 from workers.data.fit import Fit
+from workers.data.instance_keys import Instances
 from workers.data.item_index import ItemFiles, ItemIndex, Texts
 from workers.data.listings import DatasetInvalid, listed_stems
 from workers.data.pairs import DEFAULT_CACHE_BYTES, FittedPairs, whole_pairs
@@ -48,6 +49,8 @@ class TrainingSet:
     dataset: StoredDataset = field(repr=False, compare=False)
     listing: Path | None = None
     fit: Fit = field(default_factory=Fit)
+    window: Levels | None = None
+    """The levels that became black and white, if they were given."""
     notices: list[str] = field(default_factory=list, repr=False, compare=False)
     """Sentences on the data, to be read before training."""
 
@@ -83,11 +86,18 @@ class TrainingSet:
             dataset=dataset,
             listing=listing,
             fit=fit or Fit(),
+            window=window,
             notices=list(prepared.notices(str(source))),
         )
         if listing is not None:
             opened.rows(listed_stems(listing), of=listing)
         return opened
+
+    @property
+    def name_and_window(self) -> str:
+        """What a run has to be resumed on: the name, with the window that was given."""
+        window = None if self.window is None else self.window.window
+        return self.name if window is None else f"{self.name} through --window={window[0]:g},{window[1]:g}"
 
     @property
     def folder(self) -> Path:
@@ -108,7 +118,8 @@ class TrainingSet:
     @cached_property
     def files(self) -> ItemFiles:
         """Their images and masks."""
-        return ItemFiles(self.prepared.open_dataset, self.index)
+        background = self.dataset.classes.background
+        return ItemFiles(self.prepared.open_dataset, self.index, None if background is None else background.index)
 
     def with_fit(self, fit: Fit) -> TrainingSet:
         """The same set, fitted otherwise."""
@@ -235,7 +246,7 @@ class TrainingSet:
         *,
         fit: Fit | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
-        instances: bool = False,
+        instances: Instances = "none",
     ) -> FittedPairs:
         """The pairs of items at a size, to be read one by one. Raises :class:`DatasetInvalid` for too large tiles."""
         chosen, rows = fit or self.fit, self.rows(stems)
@@ -296,7 +307,8 @@ class TrainingSet:
 
     def scale_about(self, size_px: int, stems: Sequence[str]) -> dict[str, Any]:
         """For the card: the fit, the native sizes of the training images, and the scale in pixels and metres."""
-        return scale_about(self.fit, size_px, self.index.sizes[self.rows(stems)], self.metres_per_px)
+        window = None if self.window is None else self.window.window
+        return scale_about(self.fit, size_px, self.index.sizes[self.rows(stems)], self.metres_per_px, window)
 
 
 def _stem(path: str) -> str:

@@ -17,6 +17,7 @@ from workers.training.options import COMMANDS, DATASET_HELP
 if TYPE_CHECKING:
     from model_store.card import ModelCard
     from model_store.features import FeatureNetwork
+    from service.datasets.reading.levels import Levels
     from workers.data.fit import Fit
 
 
@@ -134,6 +135,15 @@ def fit_of(card: ModelCard) -> Fit:
 
     trained = TrainedFit.of(card)
     return Fit(kind=trained.kind or "crop", tile_px=trained.tile_px)
+
+
+def window_of(card: ModelCard) -> Levels | None:
+    """The window through which the model's training images were read, so that the real ones are read through it too."""
+    from service.datasets.reading.levels import Levels
+    from service.jobs.trained_fit import TrainedFit
+
+    window = TrainedFit.of(card).window
+    return None if window is None else Levels(*window)
 
 
 def find_model(model: str) -> Path:

@@ -128,7 +128,7 @@ class CoSimGenTrainer(Trainer):
         then = checkpoint_settings(self.out, about, CoSimGenTraining)
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
-        check_same_data(self.out, about, self.data.name, self.settings.fit)
+        check_same_data(self.out, about, self.data.name_and_window, self.settings.fit)
         for module, prefix in ((self.network, "network."), (self.discriminator, "discriminator.")):
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         self.ema.shadow = [tensors[f"ema.{name}"] for name, _ in self.network.named_parameters()]
@@ -150,7 +150,7 @@ class CoSimGenTrainer(Trainer):
         )
         about = {
             "settings": self.settings.model_dump(mode="json"),
-            "dataset": self.data.name,
+            "dataset": self.data.name_and_window,
             "turns": self.turns,
             "pairs": len(self.pairs.stems),
             "aligned": self.aligned,

@@ -28,6 +28,7 @@ from workers.training.card_parts import (
 )
 from workers.training.checkpoints import load_checkpoint
 from workers.training.controlled import class_palette
+from workers.training.instances import instance_maps, seen_instances
 from workers.training.latents import latent_data
 from workers.training.network_trainer import RunSettings, result_weights
 from workers.training.pathdiff import GUIDANCE_SCALE, PathDiffTraining
@@ -101,6 +102,7 @@ def export_pathdiff(
     ``guidance_target``, the card's default, is one of :data:`TARGETS`.
     """
     iteration, tensors, about, settings = _finished(run, base, PathDiffTraining)
+    instances = seen_instances(settings.instances, mask_data)
     both = " and ".join(dict.fromkeys([text_data.name, mask_data.name]))
     card = _card(
         run,
@@ -111,7 +113,8 @@ def export_pathdiff(
             "iterations": iteration,
             "notes": list(notes),
             "turns": about["turns"],
-            "instance_maps": len(mask_data.index.instances) if settings.instances == "given" else 0,
+            "instances": instances,
+            "instance_maps": instance_maps(mask_data) if instances == "maps" else 0,
         },
         name=name,
         version=version,
@@ -130,7 +133,7 @@ def export_pathdiff(
             latent_data(text_data.name, text_data.licence, len(text_data.stems()), "captions"),
             latent_data(mask_data.name, mask_data.licence, len(mask_data.stems()), "masks"),
         ),
-        deviations=tuple(dict.fromkeys(settings.deviations(base))),
+        deviations=tuple(dict.fromkeys(settings.deviations(base, instances))),
         example_prompts=common_texts(read_texts(text_data, text_data.stems())),
         licence=joined_licences([base.about["licence"], text_data.licence, mask_data.licence]),
     )

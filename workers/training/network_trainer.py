@@ -82,10 +82,13 @@ class NetworkTrainer(Trainer, Generic[Network]):
         """The members that a checkpoint holds beside settings, identity and :attr:`dataset_name`; plain JSON."""
         return {}
 
+    def check_resumable(self, about: Mapping[str, Any], settings: Any) -> None:
+        """Raises CheckpointInvalid for a checkpoint of this ``about`` and ``settings`` that may not be continued."""
+
     @property
     @abstractmethod
     def dataset_name(self) -> str:
-        """The name of the training data, as in the result."""
+        """What the run is trained on, and resumed on: :attr:`TrainingSet.name_and_window`."""
 
     def begin(self, network: Network, objective: nn.Module | None = None) -> None:
         """Resumes the checkpoint, if there is one, and gives ``objective`` (which holds the network) to accelerate.
@@ -110,12 +113,13 @@ class NetworkTrainer(Trainer, Generic[Network]):
         if checkpoint is None:
             return
         self.start, tensors, about = checkpoint
-        checkpoint_settings(self.out, about, type(self.settings))
+        then_settings = checkpoint_settings(self.out, about, type(self.settings))
         for name, now in self.identity().items():
             then = about.get("identity", {}).get(name)
             if then != now:
                 raise ValueError(f"{self.out} holds a run of another {name} ({then}, now {now}); choose another --out")
         check_same_data(self.out, about, self.dataset_name, self.settings.fit)
+        self.check_resumable(about, then_settings)
         with torch.no_grad():
             for name, parameter in zip(self.trained_names, self.trained, strict=True):
                 parameter.copy_(tensors[f"network.{name}"])

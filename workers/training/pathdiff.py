@@ -7,10 +7,10 @@ is frozen
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from workers.data.captions import (
     read_texts,
     repeats_deviation,
 )
-from workers.data.instance_keys import labels_of, split
+from workers.data.instance_keys import Instances, labels_of, split
 from workers.data.pairs import whole_pairs
 from workers.data.pixels import as_indices, draw_turns
 from workers.data.stream import InputOptions, PairStream
@@ -38,6 +38,7 @@ from workers.data.unpaired import check_unpaired
 from workers.training.card_parts import fit_deviation
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
 from workers.training.input import as_draws, drawn_rows, training_rows
+from workers.training.instances import InstanceSetting, check_same_instances, edges_deviation, seen_instances
 from workers.training.latents import LatentSource, noise_latents
 from workers.training.loop import attention_kernel, iteration_generator
 from workers.training.network_trainer import CaptionedRun
@@ -49,8 +50,6 @@ HINT_WIDTHS = {1: (16,), 2: (16, 32), 4: (16, 32, 96), 8: (16, 32, 96, 256)}
 OPEN_DETAILS = (
     "The null mask has a channel of its own that marks where a label is; the authors' null mask is a colour, nearly "
     "black.",
-    "Masks are normalised to [-1, 1] (the authors feed 0 to 255), with the edges of the label map, not those of "
-    "single instances.",
     "Guidance may also strengthen the mask, or both; the paper's strengthens the text.",
 )
 
@@ -60,14 +59,18 @@ class PathDiffTraining(CaptionedRun):
 
     p_split: float = Field(P_SPLIT, ge=0, le=1, description="how often a sample comes from the text dataset")
     p_uncond: float = Field(P_UNCOND, ge=0, le=1, description="how often a sample's condition is dropped")
-    instances: Literal["given", "no"] = Field(
-        "given", description="given: hints have the edges between instances, where the dataset has maps of them"
+    instances: InstanceSetting = Field(
+        "maps",
+        description="hints have the edges between instances: of the maps that the dataset has, or of connected regions",
     )
     hint: PathDiffHintConfig
 
-    def deviations(self, base: LatentBase) -> tuple[str, ...]:
-        """Where this training differs from the paper, or settles what it leaves open, as sentences for the card."""
-        found = [*OPEN_DETAILS, *base_deviations(base, PAPER_PX)]
+    def deviations(self, base: LatentBase, instances: Instances = "none") -> tuple[str, ...]:
+        """Where this training differs from the paper, or settles what it leaves open, as sentences for the card.
+
+        ``instances`` are those that it saw.
+        """
+        found = [*OPEN_DETAILS, edges_deviation(instances), *base_deviations(base, PAPER_PX)]
         if base.tokens.ref.dims != 512 or base.tokens.ref.chunks != 2:
             found.append(
                 f"Text is read by {base.tokens.ref.name} ({base.tokens.ref.max_tokens} tokens of "
@@ -163,8 +166,9 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
             base.size_px,
             self.mask_stems,
             cache_bytes=options.cache_bytes,
-            instances=settings.instances == "given",
+            instances=settings.instances,
         )
+        self.instances = seen_instances(settings.instances, mask_data)
         counts = self.mask_pairs.counts(len(mask_data.classes))
         mask_data.check_learnable(counts, base.size_px)
         self.mask_data = mask_data.trained_on(counts.sum(axis=0) > 0)
@@ -201,7 +205,10 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         return [*self.text_data.notices, *self.mask_data.notices]
 
     def about(self) -> dict[str, Any]:
-        return {"turns": [self.text_turns, self.mask_turns]}
+        return {"turns": [self.text_turns, self.mask_turns], "instances": self.instances}
+
+    def check_resumable(self, about: Mapping[str, Any], settings: PathDiffTraining) -> None:
+        check_same_instances(self.out, about, settings.instances, self.settings.instances, self.mask_data)
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """z_0 ``(B, c, h, w)`` and text ``(B, L, d)`` on the CPU, and hints of masks ``(B, 7, H, W)`` on the device.
@@ -227,7 +234,7 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
 
     @property
     def dataset_name(self) -> str:
-        return f"{self.text_data.name} for text, {self.mask_data.name} for masks"
+        return f"{self.text_data.name_and_window} for text, {self.mask_data.name_and_window} for masks"
 
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its loss."""

@@ -82,7 +82,7 @@ class SuperresTrainer(Trainer):
         then = checkpoint_settings(self.out, about, SuperresTraining)
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
-        check_same_data(self.out, about, self.data.name, self.settings.fit)
+        check_same_data(self.out, about, self.data.name_and_window, self.settings.fit)
         self.network.load_state_dict(
             {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         )
@@ -99,7 +99,11 @@ class SuperresTrainer(Trainer):
             for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)
         }
         tensors |= flatten_optimizer(self.optimizer, "optimizer.")
-        about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns}
+        about = {
+            "settings": self.settings.model_dump(mode="json"),
+            "dataset": self.data.name_and_window,
+            "turns": self.turns,
+        }
         save_checkpoint(self.out, iteration, tensors, about)
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

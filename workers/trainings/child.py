@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.runtime.malloc import keep_memory
 from workers.trainings import folder as messages
-from workers.trainings.folder import Begun, Failure, Progress, StageOrder, StageResult, read_message, write_message
+from workers.trainings.folder import Begun, Failure, StageOrder, StageProgress, StageResult, read_message, write_message
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +121,7 @@ class _Reporter:
         if self._main_process and now - self._reported >= _REPORT_INTERVAL_S:
             self._reported = now
             seconds = now - self._began - self._waited
-            progress = Progress(iteration=done, seconds=seconds, memory_bytes=_memory_bytes(self._device))
+            progress = StageProgress(iteration=done, seconds=seconds, memory_bytes=_memory_bytes(self._device))
             write_message(self._progress, progress)
         if self._share < 1 and self._yield.exists():
             pause_s = (now - self._last) * (1 / self._share - 1)

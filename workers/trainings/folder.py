@@ -71,7 +71,7 @@ class Begun(_Message):
     notices: tuple[str, ...] = ()
 
 
-class Progress(_Message):
+class StageProgress(_Message):
     """The iterations that are done, and the seconds that this process has trained."""
 
     iteration: int

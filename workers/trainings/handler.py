@@ -6,6 +6,8 @@ import logging
 from contextlib import ExitStack
 
 from service.kit.states import JobState
+from service.store import training_keys
+from service.store.immutable import put_attempt
 from service.trainings import control
 from service.trainings.records import StageRecord, TrainingRecords
 from service.trainings.work import PARTS, TrainingStage, TrainingWork
@@ -30,7 +32,7 @@ def handle_training(context: RunContext, processes: int = 1) -> Finished | Retry
     records = TrainingRecords(context.worker.store, context.spec.run)
     spent, done = Spent(), None
     for number, stage in enumerate(work.stages):
-        done = records.stage(number)
+        done = records.stage(number) or _part_of_former(context, work, number)
         if done is None:
             if (limit := spent.over(work.budget)) is not None:
                 return _without_model(context, limit, f"before stage {number} ({stage.system})", spent)
@@ -43,6 +45,22 @@ def handle_training(context: RunContext, processes: int = 1) -> Finished | Retry
         spent = Spent(spent.iterations + done.iterations, done.seconds, done.device_seconds)
     assert done is not None
     return _finished(context, work, done, spent)
+
+
+def _part_of_former(context: RunContext, work: TrainingWork, number: int) -> StageRecord | None:
+    """The record of a part that the training which this one continues has made; it is written as this one's."""
+    if work.continues is None or work.stages[number].system not in PARTS:
+        return None
+    store = context.worker.store
+    former = TrainingRecords(store, work.continues).stage(number)
+    if former is None:
+        return None
+    files = {}
+    for name, stored in former.files.items():
+        path = training_keys.training_part(context.spec.run, number, name)
+        files[name] = put_attempt(store, path, store.get(stored.key))
+    record = former.model_copy(update={"run": context.spec.run, "files": files})
+    return TrainingRecords(store, context.spec.run).write_stage(record)
 
 
 def cancel_training(context: RunContext) -> Finished:
@@ -68,7 +86,17 @@ def _train(
             role: fetch_part(worker, spec.run, spec.tenant, ref, folder / "parts" / role)
             for role, ref in stage.uses.items()
         }
-        run = StageRun(context, number, stage, work.budget, before, work.keep_every, folder, processes=processes)
+        run = StageRun(
+            context,
+            number,
+            stage,
+            work.budget,
+            before,
+            work.keep_every,
+            folder,
+            processes=processes,
+            continues=work.continues,
+        )
         run.prepare(
             StageOrder(
                 run=spec.run,

@@ -11,7 +11,7 @@ from service.runs.spec import RunSpec
 from service.trainings.probes import PROBE_ITERATIONS, Fingerprints, Probe, put_probe
 from service.trainings.work import TrainingWork
 from workers.bulk.worker import BulkWorker
-from workers.trainings.folder import Begun, Progress
+from workers.trainings.folder import Begun, StageProgress
 
 logger = logging.getLogger(__name__)
 _WARM_UP = 5
@@ -26,10 +26,10 @@ class Prober:
     spec: RunSpec
     number: int
     devices: int
-    _from: Progress | None = None
+    _from: StageProgress | None = None
     _done: bool = False
 
-    def note(self, begun: Begun, progress: Progress, *, is_yielding: bool) -> None:
+    def note(self, begun: Begun, progress: StageProgress, *, is_yielding: bool) -> None:
         """Looks at a report. Iterations beside other work on the device are not measured."""
         if self._done or progress.iteration - begun.start < _WARM_UP:
             return

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from service.errors import TrainingFailed
+from service.errors import ObjectNotFound, TrainingFailed
 from service.jobs.usage import TenantUsage
 from service.registry.register import file_sha256
 from service.runs.spec import RunSpec
@@ -29,7 +29,7 @@ from service.trainings.work import TrainingBudget, TrainingStage
 from workers.bulk.context import RunContext, RunReleased
 from workers.runtime.interactive_mark import is_marked
 from workers.trainings import folder as messages
-from workers.trainings.folder import Begun, Failure, Progress, StageOrder, StageResult, read_message, write_message
+from workers.trainings.folder import Begun, Failure, StageOrder, StageProgress, StageResult, read_message, write_message
 from workers.trainings.log_lines import first_loss, read_lines, write_lines
 from workers.trainings.probing import Prober
 from workers.trainings.process import Child, running_child
@@ -83,6 +83,7 @@ class StageRun:
     keep_every: int | None
     folder: Path
     processes: int = 1
+    continues: str | None = None
     spent: Spent = field(default_factory=Spent)
     begun: Begun | None = None
     _resumed: CheckpointRecord | None = None
@@ -111,19 +112,15 @@ class StageRun:
     def prepare(self, order: StageOrder) -> None:
         """Fetches the last checkpoint and writes the order. ``until`` of the order is what the budget leaves."""
         self.out.mkdir()
-        last = self._resumed = self.records.last(self.number)
+        last = self._resumed = self.records.last(self.number) or self._of_former()
         self.spent = self.before
         if last is not None:
-            store = self.context.worker.store
-            with (self.out / messages.CHECKPOINT).open("wb") as file:
-                for piece in store.stream(last.file.key, chunk_bytes=1 << 20):
-                    file.write(piece)
-                    self.context.check()
-            self._check_fetched(last)
+            self._fetch(last)
             write_lines(self.out / messages.LOG, last.series)
             self.spent = Spent(self.before.iterations + last.iteration, last.seconds, last.device_seconds)
-            # what was fetched has a record
-            self._linked = _identity(self.out / messages.CHECKPOINT)
+            if last.run == self.spec.run:
+                # what was fetched has a record
+                self._linked = _identity(self.out / messages.CHECKPOINT)
         if self.budget.iterations is not None:
             left = max(1, self.budget.iterations - self.before.iterations)
             order = order.model_copy(update={"until": left})
@@ -217,7 +214,7 @@ class StageRun:
 
     def _report(self) -> None:
         """Publishes the progress, and counts what was used since the child began."""
-        progress = read_message(self.folder / messages.PROGRESS, Progress)
+        progress = read_message(self.folder / messages.PROGRESS, StageProgress)
         if progress is None or self.begun is None:
             note = f"{self.stage.system}: reading the data" if self.begun is None else f"{self.stage.system}: starting"
             note = f"{self.stage.system}: writing the result" if self._finishing else note
@@ -251,7 +248,7 @@ class StageRun:
 
     def _at_end(self) -> bool:
         """Whether the child has done its iterations and is writing the result."""
-        progress = read_message(self.folder / messages.PROGRESS, Progress)
+        progress = read_message(self.folder / messages.PROGRESS, StageProgress)
         if self.begun is None:
             return False
         order = read_message(self.folder / messages.ORDER, StageOrder)
@@ -326,11 +323,24 @@ class StageRun:
             if (record.stage, record.iteration) not in stay:
                 self.context.worker.store.delete(record.file.key)
 
-    def _check_fetched(self, record: CheckpointRecord) -> None:
-        if file_sha256(self.out / messages.CHECKPOINT) != record.file.sha256:
-            raise TrainingFailed(
-                f"checkpoint {record.file.key} in the store is damaged; restore it, or start the training again"
-            )
+    def _of_former(self) -> CheckpointRecord | None:
+        """The last checkpoint of this stage in the training that this one continues."""
+        if self.continues is None:
+            return None
+        return TrainingRecords(self.context.worker.store, self.continues).last(self.number)
+
+    def _fetch(self, record: CheckpointRecord) -> None:
+        """Fetches the file of a checkpoint into the run's folder."""
+        path, again = self.out / messages.CHECKPOINT, "start the training again"
+        try:
+            with path.open("wb") as file:
+                for piece in self.context.worker.store.stream(record.file.key, chunk_bytes=1 << 20):
+                    file.write(piece)
+                    self.context.check()
+        except ObjectNotFound:
+            raise TrainingFailed(f"checkpoint {record.file.key} is gone from the store; {again}") from None
+        if file_sha256(path) != record.file.sha256:
+            raise TrainingFailed(f"checkpoint {record.file.key} in the store is damaged; restore it, or {again}")
 
 
 def stored_file(key: str, path: Path) -> StoredObject:

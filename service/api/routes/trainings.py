@@ -221,6 +221,44 @@ def resume_training(training: TrainingId, services: ServicesDep, tenant: TenantD
     return _control(services, tenant, training, "resume", services.run_submitter.send)
 
 
+@router.post(
+    "/trainings/{training}/retry",
+    status_code=202,
+    response_model=TrainingView,
+    summary="Retry a training",
+    responses=answers(404, 409, 429, 503),
+)
+def retry_training(
+    training: TrainingId, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
+) -> TrainingView:
+    """Starts a training that goes on from the last checkpoint of one that failed or was cancelled, with the same
+    data, settings and seed."""
+    former = own_run(services, tenant, training, RunKind.TRAINING)
+    state = _progress(services, former).state
+    if state not in (JobState.FAILED, JobState.CANCELLED):
+        raise JobStateConflict(
+            f"training {former.run} is {state.value}; only one that failed or was cancelled can be retried",
+            state=state.value,
+        )
+    services.limits.check_stored(tenant=tenant)
+    submitter = services.run_submitter
+    body = {"retry": former.run}
+    reservation = submitter.reserve(RunKind.TRAINING, tenant=tenant, key=idempotency_key, body=body).bind()
+    if (existing := submitter.find(reservation)) is not None:
+        return _view(services, existing)
+    spec, _ = submitter.submit(
+        former.model_copy(
+            update={
+                "run": reservation.id,
+                "created_at": datetime.now(UTC),
+                "idempotency": reservation.record,
+                "work": former.work | {"continues": former.run},
+            }
+        )
+    )
+    return _view(services, spec)
+
+
 @router.delete(
     "/trainings/{training}",
     status_code=204,

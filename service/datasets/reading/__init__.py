@@ -12,6 +12,7 @@ shards        tar shards, read without unpacking; parquet_rows: Parquet, a few r
 split_lists   train.txt and so on
 tree          the files of a dataset's folder; locating: files named by paths of another machine
 image_files   image files decoded; orientation: upright, as EXIF data ask
+instance_maps compared with their masks; instance_numbers: their files -> numbers
 mask_samples  mask files -> samples; mask_encoding: how these stand for classes; mask_decoder: -> class indices
 faults        what readers raise, named
 painting      objects painted over one another -> class indices

@@ -13,9 +13,10 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.items import MAX_INSTANCES, DatasetItem
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry
 from service.datasets.reading.faults import described, is_of_the_machine
-from service.datasets.reading.image_files import open_image
-from service.datasets.reading.levels import Levels
-from service.datasets.reading.orientation import orientation, turned_size
+from service.datasets.reading.image_files import open_image, raw_mode
+from service.datasets.reading.instance_maps import INSTANCE_FOLDER
+from service.datasets.reading.levels import NO_WINDOW_FOR_CHANNELS, WIDE, Levels, is_deep_grey
+from service.datasets.reading.orientation import orientation, stored_size, turned_size, upright
 from service.datasets.reading.provenance import Manifest, Provenance, text_fault
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import as_text, links, relative
@@ -23,8 +24,10 @@ from service.datasets.reading.upright import assumed_of, darkness, upright_annot
 from service.datasets.splits import canonical_split, mapped_split
 from service.errors import InvalidDataset, TwinsetError
 
-_WIDE = ("F", "I")
 _PLAIN = Levels()
+_WITH_INSTANCE_FOLDER = frozenset({"folders", "twins", "images"})
+_NO_WHITE = "its pixels are 32-bit numbers without a defined white; save it with 8 or 16 bits per channel"
+_OR_WINDOW = ", or give the levels of black and white: --window LOW,HIGH"
 _NAMING = frozenset({"coco", "datumaro"})
 """Formats that name every image, so that one that is not found is reported by its name."""
 
@@ -61,7 +64,8 @@ def _items(
     levels: Levels,
 ) -> Iterator[DatasetItem]:
     first_with: dict[bytes, str] = {}
-    pixels = 0
+    pixels = without = 0
+    first_without = ""
     unlabelled = source.format == "images"
     not_followed = set() if source.format in _NAMING else set(links(source.root))
     for entry in source.entries(findings):
@@ -72,17 +76,17 @@ def _items(
         try:
             data = _bytes(entry)
             image = open_image(data)
-            if (shown := levels.apply(image)) is not None:
+            stated, size = orientation(image), stored_size(image)
+            if levels.window is not None and ";16" in raw_mode(image) and not is_deep_grey(image):
+                raise InvalidDataset(f"{file}: {NO_WINDOW_FOR_CHANNELS}")
+            # the window makes another file, without what EXIF data say
+            if (shown := levels.apply(upright(image))) is not None:
                 data, image = shown, open_image(shown)
-            if image.mode in _WIDE:
-                raise EntryFault(
-                    "unreadable",
-                    "its pixels are 32-bit numbers without a defined white; save it with 8 or 16 bits per channel",
-                )
-            stated, size = orientation(image), image.size
+            if image.mode in WIDE:
+                raise EntryFault("unreadable", _NO_WHITE + (_OR_WINDOW if levels.strict else ""))
             assumed = assumed_of(image)
             if levels.strict and (dark := darkness(image)):
-                raise InvalidDataset(f"{file}: {dark}, or give the levels of black and white: --window LOW,HIGH")
+                raise InvalidDataset(f"{file}: {dark}{_OR_WINDOW if is_deep_grey(image) else ''}")
             pixels += 2 * size[0] * size[1]
             if max_pixels is not None and pixels > max_pixels:
                 raise InvalidDataset(
@@ -109,7 +113,8 @@ def _items(
             # a library met what it does not foresee; the other items are not at fault
             findings.add("unreadable", file, f"reading it fails ({described(error)})")
             continue
-        if not unlabelled and (emptiness := _empty(annotation.labels, source.classes)):
+        emptiness = None if unlabelled else _empty(annotation.labels, source.classes)
+        if emptiness:
             findings.add("empty_mask", file, emptiness)
         if annotation.overlap_px:
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
@@ -118,7 +123,9 @@ def _items(
         for assumption in (*annotation.assumed, *assumed):
             findings.add("assumed", file, assumption)
         split = mapped_split(entry.split, split_map)
-        findings.read(split)
+        findings.read(split, has_instances=annotation.instances is not None)
+        if annotation.instances is None and not emptiness:
+            first_without, without = first_without or file, without + 1
         provenance = manifest.of(file) or entry.provenance or Provenance(source_mask=_mask_digest(entry))
         caption, captions = None if entry.caption is None else as_text(entry.caption), entry.captions
         too_long = caption and (text_fault(caption) or text_fault([dict(line) for line in captions]))
@@ -139,6 +146,15 @@ def _items(
             source_mask=provenance.source_mask,
             metadata=provenance.metadata,
         )
+    if findings.instance_maps and without:
+        detail = (
+            f"it is the first of {without} read without a map of instances; {findings.instance_maps} have one. Without "
+            "one, the objects are the connected regions of the mask"
+        )
+        findings.add("assumed", as_text(first_without), detail)
+    if source.format not in _WITH_INSTANCE_FOLDER and (source.root / INSTANCE_FOLDER).is_dir():
+        detail = f"it is not read: datasets of the format {source.format} keep no instance maps there"
+        findings.add("assumed", INSTANCE_FOLDER, detail)
     for link in sorted(not_followed):
         detail = "it is a link, which is not followed; put what it leads to in its place"
         findings.add("unreadable", as_text(link), detail)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from service.datasets.classes import ClassList, Colour
+from service.datasets.classes import IGNORE, ClassList, Colour
 from service.datasets.reading.class_lists import class_list, find_classes
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.instance_maps import check_size, without
+from service.datasets.reading.instance_numbers import read_numbers
 from service.datasets.reading.mask_decoder import MaskDecoder
-from service.datasets.reading.mask_samples import read_mask_samples
-from service.datasets.reading.pairing import keyed, pair_files
+from service.datasets.reading.pairing import keyed, pair_files, pair_maps
 from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import images, relative
@@ -63,8 +65,9 @@ class CityscapesSource:
         if not self._listed:
             findings.add("assumed", "label_colors.txt", "it is not there; the 34 label ids of Cityscapes are assumed")
         labels = self.root / "gtFine"
-        instances = dict(keyed(labels, _INSTANCES))
-        paired = pair_files(keyed(self._images, _IMAGE), keyed(labels, _LABELS))
+        images_found = keyed(self._images, _IMAGE)
+        instances = pair_maps(images_found, keyed(labels, _INSTANCES), "picture of objects")
+        paired = pair_files(images_found, keyed(labels, _LABELS))
         for image in (image for image in images(self._images) if not image.stem.endswith(_IMAGE)):
             detail = f"its name does not end with {_IMAGE}, by which images and labels are paired; rename both"
             findings.add("missing_partner", relative(self.root, image), detail)
@@ -77,31 +80,48 @@ class CityscapesSource:
             yield Entry(
                 name=Path(key).name,
                 image=image,
-                annotate=partial(self._annotate, mask, instances.get(key)),
+                annotate=partial(self._annotate, mask, instances.of.get(image)),
                 split=folder if "/" in key else None,
             )
         for key, mask in paired.without_image:
             findings.add("missing_partner", relative(self.root, mask), f"there is no leftImg8bit/{key}{_IMAGE}")
+        for key, path in instances.without_image:
+            findings.add("missing_partner", relative(self.root, path), f"there is no leftImg8bit/{key}{_IMAGE}")
 
-    def _annotate(self, mask: Path, instances: Path | None, width: int, height: int) -> Annotation:
+    def _annotate(self, mask: Path, instances: Path | str | None, width: int, height: int) -> Annotation:
         read = self._reader.read(mask, relative(self.root, mask))
-        labels = read.labels
-        if instances is None:
-            return Annotation(labels, assumed=read.assumed)
-        ids = _ids(instances)
-        if ids.shape != labels.shape:
-            return Annotation(labels, assumed=read.assumed)
-        single = (ids >= _INSTANCES_PER_CLASS) & (ids // _INSTANCES_PER_CLASS == labels)
-        # class 0 cannot have instances in this scheme; + 1 reserves id 0 for none
-        return Annotation(labels, np.where(single, ids + 1, 0).astype(np.int32), assumed=read.assumed)
+        found = Annotation(read.labels, assumed=read.assumed)
+        if isinstance(instances, str):
+            raise EntryFault("missing_partner", instances)
+        return found if instances is None else _with_ids(found, instances, self.classes)
 
 
-def _ids(instances: Path) -> np.ndarray:
-    """The ids of a picture of instances. Raises EntryFault that names it."""
+def _with_ids(annotation: Annotation, file: Path, classes: ClassList) -> Annotation:
+    """A mask's annotation with the instances of a picture of ids: class x 1000 + number, or the class alone.
+
+    An id of another class than the mask's pixel is refused: all objects of the picture may be of a wrong class.
+    """
+    what, labels = f"its picture of objects {file.name}", annotation.labels
     try:
-        return read_mask_samples(instances, narrow=False).samples.astype(np.int32)
+        ids = read_numbers(file)
+        check_size(ids, labels)
+        of_class = np.where(ids < _INSTANCES_PER_CLASS, ids, ids // _INSTANCES_PER_CLASS)
+        wrong = (of_class != labels) & (ids > 0) & (labels != IGNORE)
+        if wrong.any():
+            row, column = divmod(int(wrong.argmax()), wrong.shape[1])
+            label = int(labels[row, column])
+            name = classes.names[label] if label < len(classes) else "no class"
+            raise EntryFault(
+                "bad_annotation",
+                f"it has ids of another class than its mask at {int(wrong.sum())} px, first {int(ids[row, column])} "
+                f"at x {column}, y {row}, on pixels of {label} ({name}); an id is its class x {_INSTANCES_PER_CLASS} "
+                f"plus a number below {_INSTANCES_PER_CLASS}, or the class alone",
+            )
     except EntryFault as fault:
-        raise EntryFault(fault.kind, f"its picture of objects {instances.name}: {fault.detail}") from None
+        raise EntryFault(fault.kind, f"{what}: {fault.detail}") from None
+    # class 0 cannot have instances in this scheme; + 1 reserves id 0 for none
+    numbers, notices = without(np.where(ids < _INSTANCES_PER_CLASS, 0, ids + 1), labels, IGNORE, what, "255 (ignore)")
+    return replace(annotation, instances=numbers.astype(np.int32), assumed=(*annotation.assumed, *notices))
 
 
 def image_root(root: Path) -> Path | None:

@@ -11,8 +11,17 @@ from itertools import islice
 from pathlib import Path
 
 from service.datasets.reading.instance_maps import INSTANCE_FOLDER
-from service.datasets.reading.pairing import Keyed, keyed
-from service.datasets.reading.tree import IMAGE_SUFFIXES, all_folders, images, nfc, relative, split_folders
+from service.datasets.reading.pairing import Keyed, MapPairing, keyed, pair_maps
+from service.datasets.reading.tree import (
+    IMAGE_SUFFIXES,
+    all_folders,
+    images,
+    nfc,
+    other_files,
+    relative,
+    split_folders,
+    stem_in,
+)
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir")
 MASK_FOLDERS = (
@@ -20,6 +29,8 @@ MASK_FOLDERS = (
 )  # fmt: skip
 _ENDINGS = ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", ".mask", ".seg", "-mask", "_L")
 """What tools append to an image's stem in its mask's."""
+_LIKE_INSTANCES = ("instance", "instance_maps", "instance_masks", "instance_labels", "inst")
+"""Folders that other tools write instance maps into."""
 _KINDS = ", ".join(sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES))
 _MAX_NAMED, _MAX_ALIKE = 3, 50
 
@@ -43,10 +54,31 @@ class FolderPair:
         return self._files[1]
 
     @cached_property
-    def instance_files(self) -> dict[str, Path]:
-        """The instance maps by the keys of their images: of the folder ``instances`` beside that of the masks."""
-        folder = _folders(self.masks.parent).get(INSTANCE_FOLDER) if self.images != self.masks else None
-        return {} if folder is None else dict(keyed(folder))
+    def instances(self) -> MapPairing:
+        """The instance maps: of the folder ``instances`` beside that of the masks."""
+        folder = self._instance_folder
+        return pair_maps(self.image_files if folder else (), keyed(folder) if folder else ())
+
+    @property
+    def unread_instances(self) -> list[Path]:
+        """What is called as an instance map or a folder of them, but is of another kind, or lies in another folder."""
+        if self.images == self.masks:
+            return []
+        named = [
+            folder
+            for folder in _all_folders(self.masks.parent)
+            if folder.name.casefold() in (INSTANCE_FOLDER, *_LIKE_INSTANCES) and next(images(folder), None) is not None
+        ]
+        stems, folder = {key for key, _ in self.image_files}, self._instance_folder
+        return [one for one in named if one != folder] + [
+            path
+            for path in (other_files(folder, IMAGE_SUFFIXES) if folder else ())
+            if stem_in(folder or path, path) in stems
+        ]
+
+    @property
+    def _instance_folder(self) -> Path | None:
+        return _folders(self.masks.parent).get(INSTANCE_FOLDER) if self.images != self.masks else None
 
     @cached_property
     def endings(self) -> tuple[str, ...]:
@@ -74,8 +106,7 @@ class FolderPair:
         """The folders beside these two that have images and are called as such folders are, perhaps in another case."""
         if self.images == self.masks:
             return []
-        entries = sorted(os.scandir(self.images.parent), key=lambda entry: entry.name)
-        folders = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        folders = _all_folders(self.images.parent)
         named = [folder for folder in folders if folder.name.casefold() in (*IMAGE_FOLDERS, *MASK_FOLDERS)]
         return [one for one in named if one not in (self.images, self.masks) and next(images(one), None) is not None]
 
@@ -134,7 +165,12 @@ def _file_names(folder: Path, changed_ns: int) -> list[tuple[str, str]]:
 
 def _folders(folder: Path) -> dict[str, Path]:
     """The folders in a folder by their names in lower case."""
+    return {path.name.casefold(): path for path in reversed(_all_folders(folder))}
+
+
+def _all_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted by name; links are none."""
     if not folder.is_dir():
-        return {}
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
-    return {entry.name.casefold(): Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)}
+        return []
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]

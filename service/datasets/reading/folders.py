@@ -19,12 +19,12 @@ from service.datasets.reading.folder_layouts import (
     folder_pairs,
     single_folders,
 )
-from service.datasets.reading.instance_maps import read_instance_map
+from service.datasets.reading.instance_maps import INSTANCE_FOLDER, with_instance_map
 from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.mask_encoding import MaskEncoding
 from service.datasets.reading.pairing import pair_files
 from service.datasets.reading.provenance import is_export
-from service.datasets.reading.report import Findings
+from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.split_lists import SplitLists
 from service.datasets.reading.tree import read_text, relative
 from service.datasets.splits import known_split
@@ -112,7 +112,7 @@ class FoldersSource:
                 yield Entry(
                     name=key if folder_split is None else f"{folder_split}/{key}",
                     image=image,
-                    annotate=partial(self._annotate, mask, pair.instance_files.get(key)),
+                    annotate=partial(self._annotate, mask, pair.instances.of.get(image)),
                     split=splits.split_of(image, _stem(pair, key))
                     or folder_split
                     or known_split(key.partition("/")[0] if "/" in key else ""),
@@ -122,19 +122,23 @@ class FoldersSource:
             for key, mask in paired.without_image:
                 detail = absent(self.root, image_folder, key, "image")
                 findings.add("missing_partner", relative(self.root, mask), detail)
-            stems = {key for key, _ in pair.image_files}
-            for key, numbered in pair.instance_files.items():
-                if key not in stems:
-                    detail = absent(self.root, image_folder, key, "image")
-                    findings.add("missing_partner", relative(self.root, numbered), detail)
+            for key, numbered in pair.instances.without_image:
+                detail = absent(self.root, image_folder, key, "image")
+                findings.add("missing_partner", relative(self.root, numbered), detail)
+            for other in pair.unread_instances:
+                detail = f"it is not read: maps of instances are grey PNGs in {INSTANCE_FOLDER}/; save it there as such"
+                own = other.is_file() or other.name.casefold() == INSTANCE_FOLDER
+                findings.add("unreadable" if own else "assumed", relative(self.root, other), detail)
         splits.report(findings)
 
-    def _annotate(self, mask: Path, numbered: Path | None, width: int, height: int) -> Annotation:
+    def _annotate(self, mask: Path, numbered: Path | str | None, width: int, height: int) -> Annotation:
         read = self._reader.read(mask, relative(self.root, mask))
-        instances = None
-        if numbered is not None:
-            instances = read_instance_map(numbered, relative(self.root, numbered), read.labels)
-        return Annotation(read.labels, instances, assumed=read.assumed)
+        found = Annotation(read.labels, assumed=read.assumed)
+        if numbered is None:
+            return found
+        if isinstance(numbered, str):
+            raise EntryFault("missing_partner", numbered)
+        return with_instance_map(found, numbered, relative(self.root, numbered), self.classes)
 
 
 def _split_folder(pair: FolderPair) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 from service.datasets.classes import ClassList
 from service.datasets.extras import optional
 from service.datasets.reading.class_lists import require_classes
-from service.datasets.reading.entry import Entry
+from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.instance_maps import with_instance_map
 from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.parquet_rows import RowGroup, check_metadata
 from service.datasets.reading.provenance import parse_provenance
@@ -25,6 +26,7 @@ from service.kit.documents import parse_json
 _SHARD = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}?)-[0-9]{5}(-of-[0-9]{5})?(-[0-9a-f]{16})?\.parquet")
 _PARQUET = frozenset({".parquet"})
 _MAX_HEADER_BYTES = 16 << 20
+_INSTANCES = "instances"
 _TEXTS = ("name", "source", "caption", "metadata")
 _IMAGE_COLUMNS = ("image", "pixel_values", "img", "images", "photo")
 _MASK_COLUMNS = (
@@ -37,7 +39,8 @@ class HuggingFaceSource:
     """Source of Parquet files with the classes of ``dataset.json``, named by their splits as on the Hub.
 
     The columns are one of images and one of masks (bytes and path; the mask is a PNG of class indices), mostly
-    ``image`` and ``mask``, and optionally ``name``, ``source``, ``caption`` and ``metadata`` (JSON).
+    ``image`` and ``mask``, and optionally ``instances`` (PNGs of instance maps), ``name``, ``source``, ``caption`` and
+    ``metadata`` (JSON).
     """
 
     format = "huggingface"
@@ -73,6 +76,10 @@ class HuggingFaceSource:
                 ) as file:
                     check_metadata(file.metadata, shard.stat().st_size, path)
                     columns = _columns(file.schema_arrow, path)
+                    for name in file.schema_arrow.names:
+                        if "instance" in name.casefold() and name not in columns:
+                            detail = f"its column {name!r:.60} is not read; instance maps are images in {_INSTANCES!r}"
+                            findings.add("assumed", path, detail)
                     listed: set[str] = set()
                     for group in range(file.num_row_groups):
                         yield from self._group(file, group, columns, path, split, listed)
@@ -83,22 +90,24 @@ class HuggingFaceSource:
                 )
 
     def _group(
-        self, file: Any, number: int, columns: tuple[str, str], path: str, split: str | None, listed: set[str]
+        self, file: Any, number: int, columns: tuple[str, ...], path: str, split: str | None, listed: set[str]
     ) -> Iterator[Entry]:
         """The entries of a row group; ``listed`` are the names of images in the shard's rows before it."""
-        image_column, mask_column = columns
+        image_column, mask_column, *others = columns
         group = RowGroup(file, number, columns)
         names = [name for name in _TEXTS if _is_text(file.schema_arrow, name)]
-        for row, about in enumerate(group.texts([*names, f"{image_column}.path"])):
+        for row, about in enumerate(group.texts([*names, *(f"{name}.path" for name in (image_column, *others))])):
             called = (about.pop(image_column) or {}).get("path")
             # many tools call every image the same, or none at all
             place = called if called and called not in listed else f"{number}/{row}"
             listed.add(place)
             mask = _Cell(group, mask_column, row)
+            named = [name for name in others if (about.pop(name) or {}).get("path")]
+            numbered = [_Cell(group, name, row, required=name in named) for name in others]
             yield Entry(
                 name=about.get("name") or f"{Path(path).stem}/{number}/{row}",
                 image=_Cell(group, image_column, row),
-                annotate=partial(annotate, lambda: self._reader, mask, f"of {path}, row {row}"),
+                annotate=partial(self._annotate, mask, numbered, f"of {path}, row {row}"),
                 split=split,
                 caption=about.get("caption"),
                 provenance=parse_provenance({**about, "metadata": _parsed(about.get("metadata"))}),
@@ -106,16 +115,24 @@ class HuggingFaceSource:
                 report_path=f"{path}/{place}",
             )
 
+    def _annotate(self, mask: _Cell, numbered: Sequence[_Cell], name: str, width: int, height: int) -> Annotation:
+        found = annotate(lambda: self._reader, mask, name, width, height)
+        for cell in numbered:
+            if data := cell.read_bytes():
+                return with_instance_map(found, data, name, self.classes)
+        return found
+
 
 class _Cell:
-    """An image file in a cell of a column."""
+    """An image file in a cell of a column, which may be empty unless it is ``required``."""
 
-    def __init__(self, group: RowGroup, column: str, row: int) -> None:
+    def __init__(self, group: RowGroup, column: str, row: int, *, required: bool = True) -> None:
         self._group, self._column, self._row = group, column, row
+        self._required = required
 
     def read_bytes(self) -> bytes:
         """The file's bytes. Raises EntryFault for an empty cell."""
-        return self._group.cell(self._column, self._row)
+        return self._group.cell(self._column, self._row, required=self._required)
 
 
 def parquet_shards(root: Path) -> list[tuple[Path, str | None]]:
@@ -147,8 +164,8 @@ def _split_of(name: str) -> str | None:
     return found[1] if found else split_in(name.removesuffix(".parquet"))
 
 
-def _columns(schema: Any, path: str) -> tuple[str, str]:
-    """The columns of images and of masks. Raises InvalidDataset if they cannot be told."""
+def _columns(schema: Any, path: str) -> tuple[str, ...]:
+    """The columns of images and of masks, and that of instance maps. Raises InvalidDataset if they cannot be told."""
     found = [name for name in schema.names if _is_image(schema, name)]
     image = next((name for name in _IMAGE_COLUMNS if name in found), None)
     mask = next((name for name in _MASK_COLUMNS if name in found and name != image), None)
@@ -159,7 +176,7 @@ def _columns(schema: Any, path: str) -> tuple[str, str]:
             f"{path} has no column {missing!r} of images (bytes and path): {have}, and all columns "
             f"{', '.join(schema.names)[:300]}. Rename the image column to 'image', that of index masks to 'mask'"
         )
-    return image, mask
+    return (image, mask, _INSTANCES) if _INSTANCES in found else (image, mask)
 
 
 def _is_image(schema: Any, name: str) -> bool:

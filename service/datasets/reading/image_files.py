@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from service.datasets.items import decoding_fault
 from service.datasets.reading.faults import is_of_the_machine
@@ -15,6 +15,9 @@ from service.datasets.reading.report import EntryFault
 from service.kit.image_files import open_image_file
 
 _RAW_MODE, _LOSSLESS, _SEVERAL = "raw mode", "lossless", "several"
+_SAMPLE_FORMAT, _PHOTOMETRIC = 339, 262
+TURNED_BY_PILLOW = "turned by Pillow"
+"""The member of ``info`` with the orientation of a TIFF file, whose pixels Pillow has turned while it decoded them."""
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
 
 
@@ -26,7 +29,10 @@ def open_image(source: Path | bytes) -> Image.Image:
             raw = _first_argument(file)
             # phones put previews into JPEG files; they are no pictures of their own
             several = file.format in _PAGED and bool(getattr(file, "is_animated", False))
+            stated = file.getexif().get(ExifTags.Base.Orientation) if file.format == "TIFF" else None
             file.load()
+            if stated is not None:
+                file.info[TURNED_BY_PILLOW] = stated
             file.info[_RAW_MODE], file.info[_SEVERAL] = raw, several
             if file.format == "WEBP":
                 file.info[_LOSSLESS] = _is_lossless_webp(source)
@@ -50,9 +56,24 @@ def has_several(image: Image.Image) -> bool:
     return bool(image.info.get(_SEVERAL))
 
 
+def are_signed(image: Image.Image) -> bool:
+    """Whether a TIFF has signed samples; Pillow decodes those of 8 bits as unsigned ones."""
+    return 2 in _tiff_values(image, _SAMPLE_FORMAT)
+
+
+def begin_with_white(image: Image.Image) -> bool:
+    """Whether 0 is white in a TIFF (WhiteIsZero); Pillow inverts the samples of up to 8 bits, and no others."""
+    return 0 in _tiff_values(image, _PHOTOMETRIC)
+
+
 def is_lossless(image: Image.Image) -> bool:
     """Whether a WebP file holds its pixels unchanged."""
     return bool(image.info.get(_LOSSLESS))
+
+
+def _tiff_values(image: Image.Image, tag: int) -> tuple[Any, ...]:
+    found = getattr(image, "tag_v2", {}).get(tag, ())
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _first_argument(file: Image.Image) -> Any:

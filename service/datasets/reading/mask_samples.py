@@ -92,8 +92,12 @@ def read_mask_samples(source: Path | bytes, *, narrow: bool = True) -> MaskSampl
 
     With ``narrow``, 16-bit values that are all multiples of 257 are the 8-bit values that they were saved from.
     """
-    image = open_image(source)
-    raw, lossy = raw_mode(image), _lossy(image)
+    return samples_of(open_image(source), narrow=narrow)
+
+
+def samples_of(image: Image.Image, *, narrow: bool = True) -> MaskSamples:
+    """The samples of an image that :func:`open_image` opened, as :func:`read_mask_samples` has them."""
+    raw, lossy = raw_mode(image), lossy_compression(image)
     if has_several(image):
         raise EntryFault("unreadable", "it holds several pictures, and a mask is one; save each as a file of its own")
     image = upright(image)
@@ -192,7 +196,7 @@ def _colour_counts(codes: np.ndarray) -> dict[float, int]:
     return dict(sorted(zip(table.tolist(), (count for count, _ in found), strict=True)))
 
 
-def _lossy(image: Image.Image) -> str | None:
+def lossy_compression(image: Image.Image) -> str | None:
     """The name of a compression that changes values, if the file has one."""
     if image.format in ("JPEG", "MPO"):
         return "JPEG"

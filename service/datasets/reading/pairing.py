@@ -25,8 +25,20 @@ class Pairing:
     ambiguous: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def pair_files(images: Iterable[Keyed], masks: Iterable[Keyed], endings: Sequence[str] = ("",)) -> Pairing:
+@dataclass
+class MapPairing:
+    """The instance map of each image that has one, or a sentence on why it cannot be told, and the maps of no image."""
+
+    of: dict[Path, Path | str]
+    without_image: list[Keyed]
+
+
+def pair_files(
+    images: Iterable[Keyed], masks: Iterable[Keyed], endings: Sequence[str] = ("",), what: str = "mask"
+) -> Pairing:
     """Pairs images and masks of one key; a mask's key may have one of ``endings`` more, the first that fits.
+
+    ``what`` is what messages call a mask: instance maps are paired in the same way.
 
     A mask that is named after the image's whole name (``p0.jpg.png``) is that image's. Several images and masks of one
     key are paired by their suffixes if each image has a mask of its own; otherwise they are ambiguous.
@@ -47,9 +59,16 @@ def pair_files(images: Iterable[Keyed], masks: Iterable[Keyed], endings: Sequenc
         if ending is None:
             found.without_mask += [(key, image) for image in shared]
         elif shared:
-            _share(key, shared, masks_of.pop(key + ending), found)
+            _share(key, shared, masks_of.pop(key + ending), found, what)
     found.without_image = [(key, mask) for key, group in masks_of.items() for mask in group]
     return found
+
+
+def pair_maps(images: Iterable[Keyed], maps: Iterable[Keyed], what: str = "map of instances") -> MapPairing:
+    """Pairs images and instance maps of one key, as :func:`pair_files` pairs images and masks."""
+    paired = pair_files(images, maps, what=what)
+    of: dict[Path, Path | str] = {image: found for _, image, found in paired.pairs}
+    return MapPairing(of | dict(paired.ambiguous), paired.without_image)
 
 
 def keyed(folder: Path, ending: str = "") -> list[Keyed]:
@@ -57,7 +76,7 @@ def keyed(folder: Path, ending: str = "") -> list[Keyed]:
     return [(stem_in(folder, path).removesuffix(ending), path) for path in images(folder) if path.stem.endswith(ending)]
 
 
-def _share(key: str, images: list[Path], masks: list[Path], found: Pairing) -> None:
+def _share(key: str, images: list[Path], masks: list[Path], found: Pairing, what: str) -> None:
     """Pairs the images and masks of one key."""
     if len(images) == len(masks) == 1:
         found.pairs.append((key, images[0], masks[0]))
@@ -69,10 +88,10 @@ def _share(key: str, images: list[Path], masks: list[Path], found: Pairing) -> N
     for image in images:
         others = [other.name for other in images if other != image]
         if len(masks) > 1:
-            why = f"its mask could be any of {', '.join(mask.name for mask in masks)}; leave only the right one there"
+            why = f"its {what} could be any of {', '.join(mask.name for mask in masks)}; leave only the right one there"
         else:
             why = (
-                f"its mask {masks[0].name} could also be that of {', '.join(others)}; call the mask "
+                f"its {what} {masks[0].name} could also be that of {', '.join(others)}; call the {what} "
                 f"{image.name}{masks[0].suffix} if it is this image's, and remove or rename the other image"
             )
         found.ambiguous.append((image, why))

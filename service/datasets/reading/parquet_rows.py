@@ -48,8 +48,11 @@ class RowGroup:
         """The values of these columns, row by row."""
         return chain.from_iterable(batch.to_pylist() for batch in self._read(columns, _TEXT_ROWS))
 
-    def cell(self, column: str, row: int) -> bytes:
-        """The bytes of the image file in a cell; rows are best read in their order. Raises EntryFault."""
+    def cell(self, column: str, row: int, *, required: bool = True) -> bytes:
+        """The bytes of the image file in a cell; rows are best read in their order.
+
+        Raises EntryFault, for an empty cell only if it is ``required``.
+        """
         try:
             if row < self._start or self._batch is None:
                 self._batches = self._read([f"{name}.bytes" for name in self._columns], _IMAGE_ROWS)
@@ -64,9 +67,9 @@ class RowGroup:
         except (OSError, ValueError, RuntimeError) as error:
             raise EntryFault("unreadable", f"its row group cannot be read ({str(error)[:200]})") from None
         data = (cell or {}).get("bytes")
-        if not data:
+        if not data and required:
             raise EntryFault("missing_partner", f"its cell in the column {column} is empty")
-        return bytes(data)
+        return bytes(data or b"")
 
     def _read(self, columns: Sequence[str], rows: int) -> Iterator[Any]:
         batches: Iterator[Any] = self._file.iter_batches(

@@ -73,6 +73,12 @@ class ReadReport(_Frozen):
     items: int = Field(ge=0, description="items read")
     skipped: int = Field(ge=0, description="entries skipped for any fault")
     splits: dict[str, int] = Field(description="items by split; those without a split under ''")
+    instance_maps: int | None = Field(
+        None,
+        ge=0,
+        description="items with an instance map; the objects of the others are connected regions. Null in reports of "
+        "earlier versions",
+    )
     faults: tuple[FaultGroup, ...]
 
     @property
@@ -99,6 +105,7 @@ class Findings:
         self._first: dict[FaultKind, list[Finding]] = {}
         self._items: dict[str, int] = {}
         self._skipped = 0
+        self.instance_maps = 0
 
     def add(self, kind: FaultKind, file: str, detail: str) -> None:
         """Adds a finding; unless its kind is in :data:`WARNING_KINDS`, it counts as a skipped entry."""
@@ -109,9 +116,10 @@ class Findings:
         if kind not in WARNING_KINDS:
             self._skipped += 1
 
-    def read(self, split: str | None) -> None:
+    def read(self, split: str | None, *, has_instances: bool = False) -> None:
         """Counts one item read."""
         self._items[split or ""] = self._items.get(split or "", 0) + 1
+        self.instance_maps += has_instances
 
     def report(self, format: str) -> ReadReport:
         """The report on everything read so far."""
@@ -131,5 +139,6 @@ class Findings:
             items=sum(self._items.values()),
             skipped=self._skipped,
             splits=dict(sorted(self._items.items())),
+            instance_maps=self.instance_maps,
             faults=groups,
         )

@@ -42,6 +42,16 @@ def files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
             yield Path(entry.path)
 
 
+def other_files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
+    """The files below ``folder`` without any of these suffixes, as :func:`files` finds those with them."""
+    for parent, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = Path(parent, name)
+            odd = path.suffix.lower() not in suffixes and not path.is_symlink()
+            if odd and not is_hidden(path.relative_to(folder).as_posix()):
+                yield path
+
+
 def images(folder: Path) -> Iterator[Path]:
     """The image files below ``folder``."""
     return files(folder, IMAGE_SUFFIXES)

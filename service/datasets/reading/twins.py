@@ -13,10 +13,10 @@ from typing import Any
 from model_store import bundled_folder
 from model_store.card import NAME_PATTERN, VERSION_PATTERN, CardInvalid, ModelCard, parse_card
 from service.datasets.classes import ClassList
-from service.datasets.items import instances_of_file
 from service.datasets.reading.class_lists import class_list
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.instance_maps import with_instance_map
 from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.provenance import Provenance
 from service.datasets.reading.report import EntryFault, Findings
@@ -105,7 +105,10 @@ class TwinsSource:
                 )
         mask, numbered = files["mask"], files.get("instances")
         labels = MaskDecoder(self.classes, own=True).read(mask, f"masks/{mask.name}").labels
-        return Annotation(labels, None if numbered is None else instances_of_file(numbered.read_bytes()))
+        annotation = Annotation(labels)
+        if numbered is None:
+            return annotation
+        return with_instance_map(annotation, numbered, f"instances/{numbered.name}", self.classes)
 
 
 def is_twin_folder(root: Path) -> bool:

@@ -12,10 +12,10 @@ from service.datasets.reading.class_lists import class_list, find_classes
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.faults import naming_faults
 from service.datasets.reading.mask_decoder import MaskDecoder
-from service.datasets.reading.object_files import read_objects
-from service.datasets.reading.pairing import keyed, pair_files
+from service.datasets.reading.object_files import with_objects
+from service.datasets.reading.pairing import keyed, pair_files, pair_maps
 from service.datasets.reading.provenance import is_export
-from service.datasets.reading.report import Findings
+from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.split_lists import ListedTwice
 from service.datasets.reading.tree import IMAGE_SUFFIXES, nfc, read_text, relative, visible
 from service.datasets.splits import known_split
@@ -55,7 +55,7 @@ class VocSource:
         if not self._listed:
             findings.add("assumed", "labelmap.txt", "it is not there; the 21 classes of Pascal VOC are assumed")
         image_files = keyed(self.root / "JPEGImages")
-        objects = dict(keyed(self.root / "SegmentationObject"))
+        objects = pair_maps(image_files, keyed(self.root / "SegmentationObject"), "picture of objects")
         paired = pair_files(image_files, self._masks)
         splits, unknown = self._splits({key for key, _ in (*image_files, *self._masks)}, findings)
         for line, list_name in unknown:
@@ -69,18 +69,27 @@ class VocSource:
             findings.add("missing_partner", relative(self.root, image), detail)
         for key, mask in paired.without_image:
             findings.add("missing_partner", relative(self.root, mask), f"there is no image {key} in JPEGImages")
+        for key, path in objects.without_image:
+            findings.add("missing_partner", relative(self.root, path), f"there is no image {key} in JPEGImages")
+        masked = {image for _, image, _ in paired.pairs}
+        for image, found in objects.of.items():
+            if image not in masked and isinstance(found, Path):
+                detail = f"its image {relative(self.root, image)} is not read, as it has no mask in SegmentationClass"
+                findings.add("missing_partner", relative(self.root, found), detail)
         for key, image, mask in paired.pairs:
             yield Entry(
                 name=key,
                 image=image,
-                annotate=partial(self._annotate, mask, objects.get(key)),
+                annotate=partial(self._annotate, mask, objects.of.get(image)),
                 split=splits.get(key),
             )
 
-    def _annotate(self, mask: Path, objects: Path | None, width: int, height: int) -> Annotation:
+    def _annotate(self, mask: Path, objects: Path | str | None, width: int, height: int) -> Annotation:
         read = self._reader.read(mask, relative(self.root, mask))
-        instances = None if objects is None else read_objects(objects, read.labels)
-        return Annotation(read.labels, instances, assumed=read.assumed)
+        found = Annotation(read.labels, assumed=read.assumed)
+        if isinstance(objects, str):
+            raise EntryFault("missing_partner", objects)
+        return found if objects is None else with_objects(found, objects, self.classes)
 
     def _splits(self, known: Container[str], findings: Findings) -> tuple[dict[str, str], list[tuple[str, str]]]:
         """The split of each listed key, and the lines that name no ``known`` key, each with its list."""

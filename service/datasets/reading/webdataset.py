@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cached_property, partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -14,7 +13,7 @@ from service.datasets.classes import ClassList
 from service.datasets.reading.class_lists import require_classes
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry, FileBytes
 from service.datasets.reading.faults import naming_faults
-from service.datasets.reading.instance_maps import read_instance_map
+from service.datasets.reading.instance_maps import with_instance_map
 from service.datasets.reading.mask_decoder import MaskDecoder
 from service.datasets.reading.provenance import is_export, parse_provenance
 from service.datasets.reading.report import EntryFault, Findings
@@ -80,9 +79,11 @@ class WebDatasetSource:
                 detail = f"there is no {what} of the key {key!r} beside it, called {expected}; there are {there}"
                 findings.add("missing_partner", self._path(alone), detail)
             return None
-        if len(found["image"]) > 1 or len(found["mask"]) > 1:
-            several = ", ".join(Path(member.name).name for member in (*found["image"], *found["mask"]))
-            detail = f"the key {key!r} has several images or masks, {several}; give each image a key of its own"
+        if any(len(found.get(kind, ())) > 1 for kind in ("image", "mask", "instances")):
+            several = ", ".join(
+                Path(one.name).name for kind in ("image", "mask", "instances") for one in found.get(kind, ())
+            )
+            detail = f"the key {key!r} has several images, masks or maps, {several}; give each image a key of its own"
             findings.add("missing_partner", self._path(image), detail)
             return None
         listed = self._about(about, findings)
@@ -102,7 +103,7 @@ class WebDatasetSource:
         found = annotate(lambda: self._reader, mask, self._path(mask), width, height)
         if numbered is None:
             return found
-        return replace(found, instances=read_instance_map(numbered.read_bytes(), self._path(numbered), found.labels))
+        return with_instance_map(found, numbered.read_bytes(), self._path(numbered), self.classes)
 
     def _about(self, member: ShardMember | None, findings: Findings) -> dict[str, Any]:
         """The members of an item's JSON; empty if it has none or it is not an object."""
@@ -184,7 +185,7 @@ def _known(members: list[ShardMember]) -> dict[str, list[ShardMember]]:
         kind, _, suffix = member.name[len(_key(member)) + 1 :].lower().rpartition(".")
         if kind == "" and suffix == "json":
             known.setdefault("json", []).append(member)
-        elif (kind, suffix) == ("instances", "png"):
+        elif kind == "instances" and f".{suffix}" in IMAGE_SUFFIXES:
             known.setdefault("instances", []).append(member)
         elif f".{suffix}" in IMAGE_SUFFIXES and (kind == "" or kind in _MASKS):
             known.setdefault("mask" if kind else "image", []).append(member)

@@ -116,7 +116,7 @@ class YoloSource:
 
     def _annotate(self, label: Path, width: int, height: int) -> Annotation:
         if not label.is_file():
-            return Annotation(np.full((height, width), self._background, dtype=np.uint8))
+            return paint((), height, width, self._background)
         try:
             text = read_text(label, _MAX_LABEL_BYTES)
         except InvalidDataset as error:

@@ -27,6 +27,7 @@ _FEATURES: dict[str, Any] = {
     "name": _STRING,
     "image": _IMAGE,
     "mask": _IMAGE,
+    "instances": _IMAGE,
     "source": _STRING,
     "caption": _STRING,
     "metadata": _STRING,
@@ -45,10 +46,14 @@ class _Shard:
     items: int = 0
 
     def add(self, row: dict[str, Any]) -> None:
-        """Adds a row, whose image and mask are (path, bytes)."""
+        """Adds a row, whose image, mask and instance map are (path, bytes); the last may be None."""
         (image, image_bytes), (mask, mask_bytes) = row["image"], row["mask"]
-        head = json.dumps({**row, "image": image, "mask": mask}).encode()
-        self.rows.write(_LENGTHS.pack(len(head), len(image_bytes), len(mask_bytes)) + head + image_bytes + mask_bytes)
+        instances, numbered = row["instances"] or (None, b"")
+        # its length is in the head, so that the open shards of earlier versions can be read
+        named = None if instances is None else [instances, len(numbered)]
+        head = json.dumps({**row, "image": image, "mask": mask, "instances": named}).encode()
+        lengths = _LENGTHS.pack(len(head), len(image_bytes), len(mask_bytes))
+        self.rows.write(b"".join((lengths, head, image_bytes, mask_bytes, numbered)))
         self.items += 1
 
     def groups(self) -> Iterator[list[dict[str, Any]]]:
@@ -61,6 +66,10 @@ class _Shard:
             row = json.loads(read(head_bytes))
             for column, size in zip(("image", "mask"), sizes, strict=True):
                 row[column] = {"bytes": read(size), "path": row[column]}
+                group_bytes += size
+            if row.get("instances"):
+                path, size = row["instances"]
+                row["instances"] = {"bytes": read(size), "path": path}
                 group_bytes += size
             group.append(row)
             if len(group) >= _GROUP_ITEMS or group_bytes >= _GROUP_BYTES:
@@ -115,7 +124,7 @@ class HuggingFaceWriter:
 
     def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
         """The shard, if this item fills it."""
-        split, item, mask_png = prepared.split, prepared.item, prepared.mask_png
+        split, item, mask_png, numbered = prepared.split, prepared.item, prepared.mask_png, prepared.instances_png
         if split not in self._open:
             number = self._shards.get(split, 0)
             self._shards[split] = number + 1
@@ -124,12 +133,16 @@ class HuggingFaceWriter:
         image, mask = f"{prepared.stem}.{prepared.suffix}", f"{prepared.stem}_mask.png"
         prepared.record_file("image", image, prepared.image, shard=shard.path)
         prepared.record_file("mask", mask, mask_png, shard=shard.path)
+        instances = f"{prepared.stem}_instances.png"
+        if numbered is not None:
+            prepared.record_file("instances", instances, numbered, shard=shard.path)
         self._items += 1
         shard.add(
             {
                 "name": _text(item.name),
                 "image": (image, prepared.image),
                 "mask": (mask, mask_png),
+                "instances": None if numbered is None else (instances, numbered),
                 "source": item.source,
                 "caption": None if item.caption is None else _text(item.caption),
                 "metadata": prepared.metadata_json,
@@ -193,6 +206,7 @@ class HuggingFaceWriter:
         """Lines for README.md that describe the files."""
         return [
             "`data/{split}-NNNNN.parquet`: columns `name`, `image`, `mask` (class indices with a palette, 255 none), "
+            "`instances` (the number of each pixel's object, 16 bits, 0 none; null where objects are not known), "
             "`source`, `caption`, `metadata` (JSON)",
             "`dataset.json`: the classes",
         ]

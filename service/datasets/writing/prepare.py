@@ -114,12 +114,24 @@ class PreparedItem:
 
     @property
     def instances_png(self) -> bytes | None:
-        """The item's instance map without the objects of classes that the export leaves out; None without a map."""
+        """The item's instance map without the objects of classes that the export leaves out; None without a map.
+
+        Raises InvalidDataset for one that is not the mask's, or cannot be written.
+        """
         given = self.item.instances
         if given is None:
             return None
+        if given.shape != self.labels.shape:
+            raise InvalidDataset(
+                f"the instance map of {self.item.name!r} is {given.shape}, its mask {self.labels.shape}; number the "
+                "mask's own pixels",
+                reason="size_differs",
+            )
         kept = np.isin(self.labels, [entry.index for entry in self.classes.objects])
-        return encode_instances(np.where(kept, given, 0))
+        try:
+            return encode_instances(np.where(kept, given, 0))
+        except ValueError as error:
+            raise InvalidDataset(f"the instance map of {self.item.name!r}: {error}", reason="invalid") from None
 
     @cached_property
     def objects(self) -> Regions:

@@ -44,7 +44,7 @@ class WebDatasetWriter:
 
     def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
         """The shard, if this item fills it."""
-        split, mask_png = prepared.split, prepared.mask_png
+        split, mask_png, numbered = prepared.split, prepared.mask_png, prepared.instances_png
         if split not in self._open:
             number = self._shards.get(split, 0)
             self._shards[split] = number + 1
@@ -55,7 +55,7 @@ class WebDatasetWriter:
         prepared.record_file("image", image, prepared.image, shard=shard.path)
         prepared.record_file("mask", mask, mask_png, shard=shard.path)
         members = [(image, prepared.image), (mask, mask_png)]
-        if (numbered := prepared.instances_png) is not None:
+        if numbered is not None:
             prepared.record_file("instances", f"{key}.instances.png", numbered, shard=shard.path)
             members.append((f"{key}.instances.png", numbered))
         shard.spool.write(tar.members(*members, (f"{key}.json", _about(prepared))))
@@ -103,7 +103,8 @@ class WebDatasetWriter:
         """Lines for README.md that describe the files."""
         return [
             "`{split}-NNNNNN.tar`: shards; for each item `KEY.png` or `KEY.jpg` (the image), `KEY.mask.png` (class "
-            "indices with a palette, 255 none) and `KEY.json` (name, source, caption, metadata)",
+            "indices with a palette, 255 none) and `KEY.json` (name, source, caption, metadata); `KEY.instances.png` "
+            "(the number of each pixel's object, 16 bits, 0 none) of items whose objects are known",
             "`dataset.json`: the classes, and the number of shards of each split",
         ]
 

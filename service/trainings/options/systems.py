@@ -115,8 +115,10 @@ class PathDiffOptions(_OnBase):
     """The options of PathDiff: image from a prompt, a mask, or both."""
 
     p_split: float | None = Field(None, ge=0, le=1, description="how often a sample comes from the text dataset")
-    instances: Literal["given", "no"] | None = Field(
-        None, description="whether the model sees the edges between the objects of instance maps; else given"
+    instances: Literal["maps", "regions", "none"] | None = Field(
+        None,
+        description="the objects between which the model sees edges: those of the dataset's instance maps, where it "
+        "has any, or the connected regions of each class; else maps",
     )
     guidance_target: Literal["text", "mask", "joint"] = Field(
         "text", description="what guidance strengthens by default; text is the paper's"

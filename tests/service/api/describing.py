@@ -45,6 +45,7 @@ WORDS: dict[str, tuple[float, list[Any]]] = {
     "path.slug": (0.5, SLUGS),
     "path.export": (0.8, list(RUNS["exports"].values())),
     "path.augmentation": (0.8, list(RUNS["augmentations"].values())),
+    "path.training": (0.8, list(RUNS["trainings"].values())),
     "path.name": (0.8, [DATASET]),
     "path.version": (0.7, ["1", "2", "0", "01"]),
     "query.name": (0.7, [DATASET, "other-scenes"]),
@@ -102,6 +103,7 @@ def described() -> dict[str, Any]:
     cursors = {"/jobs": JOB_ID_PATTERN, "/jobs/{job}/samples": "^[0-9]{1,9}$", "/datasets": DATASET_NAME_PATTERN}
     cursors |= {"/uploads": "^[0-9a-f]{64}$"}
     cursors |= {"/exports": f"^e{ID_BODY}$", "/augmentations": f"^a{ID_BODY}$"}
+    cursors |= {"/trainings": f"^t{ID_BODY}$", "/trainings/{training}/checkpoints": "^[0-9]{1,9}$"}
     cursors |= {"/exports/{export}/files": "^[0-9]{1,9}$", "/augmentations/{augmentation}/samples": "^[0-9]{1,9}$"}
     for path, methods in text["paths"].items():
         for operation in methods.values():

@@ -71,9 +71,9 @@ RUNS = {
         name: f"{kind[0]}7ybr17pesw6kn47{number:03d}"
         for number, name in enumerate(("queued", "succeeded", "cancelled", "deleted"))
     }
-    for kind in ("exports", "augmentations")
+    for kind in ("exports", "augmentations", "trainings")
 }
-"""The same of exports and augmentation sets. No set has succeeded: nobody makes its jobs, so there are none."""
+"""The same of exports, augmentation sets and trainings. Nobody makes the jobs of a set, or trains: none succeeds."""
 _ASKED: dict[str, dict[str, Any]] = {
     "masked": {"model": "tissue", "classes": None, "mask": "upload", "name": "with a mask"},
     "unpaired": {"model": "tissue", "classes": None, "prompt": "glands"},
@@ -181,6 +181,7 @@ def _add_runs(client: TestClient, settings: Settings, store: ObjectStore) -> str
     bodies = {
         "exports": {"sources": [{"dataset": DATASET}], "format": "coco"},
         "augmentations": {"dataset": DATASET, "model": "tissue", "count": 3, "seed": 1},
+        "trainings": {"system": "cosimgen", "dataset": DATASET, "name": "own-scenes"},
     }
     for kind, ids in RUNS.items():
         for name, run in ids.items():

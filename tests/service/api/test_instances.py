@@ -17,7 +17,7 @@ from service.kit.png import encode_grey_16
 from service.store import ObjectStore
 from tests.service.api.support import finish, mask_card, register
 from tests.service.api.test_masks import make, sent, upload
-from tests.service.masks.support import grey_file, pillow_file
+from tests.service.masks.support import chunk, grey_file, palette_file, pillow_file
 
 LABELS = np.zeros((64, 64), dtype=np.uint8)
 LABELS[8:40, 8:40], LABELS[50:60, 10:60] = 1, 2
@@ -89,6 +89,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"instances": sent(pillow_file(np.zeros((64, 64, 3), dtype=np.uint8)))},
         "/instances",
         "instances has several channels; save the numbers of its objects as a grey PNG of 8 or 16 bits",
+    ),
+    "transparent objects": (
+        {"instances": sent(pillow_file(NUMBERS.astype(np.uint16), transparency=7))},
+        "/instances",
+        "instances is transparent at 512 pixels of number 7; save it without transparency, with 0 where there is no",
+    ),
+    "a transparent colour of a palette": (
+        {"instances": sent(palette_file(LABELS, [(9, 9, 9)] * 3, chunk(b"tRNS", b"\0\xff\0")))},
+        "/instances",
+        "instances is transparent at 500 pixels of number 2",
     ),
     "two classes": (
         {"instances": sent(encode_grey_16(np.where(LABELS > 0, 5, 0)))},

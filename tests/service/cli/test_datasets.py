@@ -19,6 +19,9 @@ from tests.service.cli.twin_folders import (
     twin_folder,
     twin_mask,
 )
+from tests.service.datasets.scenes import export
+from tests.service.datasets.test_instance_maps import CLASSES as INSTANCE_CLASSES
+from tests.service.datasets.test_instance_maps import item
 
 
 def test_the_commands_formats_are_those_of_the_reader() -> None:
@@ -125,6 +128,23 @@ def test_shares_and_cooccurrence_equal_numpys_counts(tmp_path: Path, capsys: pyt
     share = (masks == 1).sum() / (masks != 255).sum()
     assert "5 images: 5 of 24 x 24" in said
     assert f"{share:.1%}" in said
+
+
+def test_objects_are_counted_by_their_maps_and_it_is_said_which(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = export([item()], INSTANCE_CLASSES, tmp_path, format="folders")
+    assert run(["datasets", "stats", str(folder), "--json"]) == 0
+    assert [one["objects"] for one in json.loads(capsys.readouterr().out)["classes"]] == [0, 3, 1]
+    for command in ("check", "stats"):
+        assert run(["datasets", command, str(folder)]) == 0
+        assert "objects: by instance maps\n" in capsys.readouterr().out
+    (folder / "instances/a.png").unlink()
+    assert run(["datasets", "stats", str(folder), "--json"]) == 0
+    assert [one["objects"] for one in json.loads(capsys.readouterr().out)["classes"]] == [0, 1, 1]
+    for command in ("check", "stats"):
+        assert run(["datasets", command, str(folder)]) == 0
+        assert "objects: by connected regions\n" in capsys.readouterr().out
 
 
 def test_a_chart_must_be_a_png_in_an_existing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from service.datasets import components, object_counts
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.statistics import DatasetStatistics, StatisticsCollector
 from service.datasets.statistics_chart import draw_statistics
+from service.datasets.statistics_values import objects_by
 from tests.service.datasets.scenes import MANY, many_classes
 
 THREE = ClassList.of(["background", "a", "b"])
@@ -61,6 +63,35 @@ def test_positions_and_sizes() -> None:
 def test_a_mask_with_an_unknown_label_is_refused() -> None:
     with pytest.raises(ValueError, match="7"):
         collected([np.full((4, 4), 7, dtype=np.uint8)])
+
+
+@settings(deadline=None)
+@given(masks, st.integers(0, 2**32 - 1), st.booleans(), st.integers(1, 90))
+def test_objects_are_counted_a_band_at_a_time_as_all_at_once(
+    labels: np.ndarray, seed: int, with_map: bool, band_px: int
+) -> None:
+    random = np.random.default_rng(seed)
+    numbers = np.where(random.random(labels.shape) < 0.4, random.integers(1, 5, labels.shape), 0) if with_map else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(object_counts, "_BAND_PIXELS", band_px)
+        found = object_counts.count_objects(labels, numbers, {0})
+    wanted = components.objects(labels, numbers, {0, IGNORE})
+    assert np.array_equal(found, np.bincount(wanted.values, minlength=256))
+
+
+def test_touching_objects_are_as_many_as_their_map_says() -> None:
+    labels = np.zeros((12, 20), dtype=np.uint8)
+    labels[2:8, 2:14], labels[9:12, 0:5], labels[9:12, 10:12] = 1, 2, 2
+    numbers = np.where(labels == 1, np.arange(20)[None] // 4 + 1, 0)
+    collector = StatisticsCollector(THREE)
+    collector.add(labels, numbers)
+    assert [one.objects for one in collector.result().classes] == [0, 4, 2], "the second class has no numbers"
+    collector.add(labels)
+    found = collector.result()
+    assert [one.objects for one in found.classes] == [0, 5, 4]
+    assert (found.images, found.instance_maps) == (2, 1)
+    assert objects_by(1, 2) == "by instance maps in 1 of 2 images, by connected regions in the others"
+    assert (objects_by(2, 2), objects_by(0, 2)) == ("by instance maps", "by connected regions")
 
 
 def test_the_chart_draws_any_set() -> None:

@@ -12,10 +12,13 @@ import torch
 from PIL import ExifTags, Image
 
 from model_store.masks.resize import majority_resize
+from service.datasets.reading.levels import Levels
+from tests.workers.fakes import tiny_card
 from tests.workers.training.toy import letters, write_toy_dataset
 from workers.data.listings import DatasetInvalid
 from workers.data.pixels import dihedral, present_classes
 from workers.data.training_set import TrainingSet
+from workers.evaluation.options import fit_of, window_of
 from workers.training.loop import iteration_generator, learning_rate
 from workers.training.prompts import CANONICAL_SHARE, PromptBank
 
@@ -301,3 +304,15 @@ def test_what_is_held_out_is_not_trained_on(toy: Path) -> None:
     for images_only in (False, True):
         with pytest.raises(DatasetInvalid, match="has no train images"):
             TrainingSet.open(toy, images_only=images_only).stems("train")
+
+
+def test_the_window_of_a_training_is_on_its_card_and_real_images_are_measured_through_it(toy: Path) -> None:
+    for number in range(6):
+        levels = np.full((32, 32), 4000 + number, dtype=np.uint16)
+        Image.fromarray(levels).save(toy / "images" / f"pair{number:02d}.png")
+    trained = TrainingSet.open(toy, window=Levels(0, 4095))
+    card = tiny_card(training={"fit": trained.scale_about(8, trained.stems())})
+    assert card.training["fit"]["window"] == [0, 4095]
+    measured = TrainingSet.open(toy, window=window_of(card), fit=fit_of(card))
+    assert np.array_equal(measured.arrays("train", 8)[0], trained.arrays("train", 8)[0])
+    assert window_of(tiny_card()) is None

@@ -116,8 +116,12 @@ def test_autoencoder_base_and_pathdiff_build_on_one_another(
     assert paired.exit_code == 1
     assert "'scene00' of" in paired.output
     assert "is the same image as" in paired.output
-    result = invoke(pathdiff, *halves, "--text-list", scenes / "text.txt", "--mask-list", scenes / "mask.txt")
+    halves += ["--text-list", scenes / "text.txt", "--mask-list", scenes / "mask.txt"]
+    result = invoke(pathdiff, *halves, "--instances", "regions")
     assert result.exit_code == 0, result.output
+    other = invoke(pathdiff, *halves)
+    assert other.exit_code == 1
+    assert "with --instances regions, and it is now --instances maps; give the former" in " ".join(other.output.split())
     assert "wrote pathdiff-scenes@1.0.0" in result.output
     system = load_system(tmp_path / "pathdiff" / "model", device="cpu", dtype="float32")
     for request in (
@@ -128,6 +132,7 @@ def test_autoencoder_base_and_pathdiff_build_on_one_another(
         guidance_inputs = system.guidance_inputs(request)
         assert {name: tuple(value.shape) for name, value in guidance_inputs.cond.items()} == system.condition_shapes
     assert [entry["for"] for entry in system.card.training_data] == ["autoencoder", "base", "captions", "masks"]
+    assert system.card.training["instances"] == "regions"
     assert system.card.licence == "CC0"
 
 
@@ -179,6 +184,9 @@ def test_a_run_of_another_command_or_on_other_data_or_of_another_fit_is_not_resu
     result = invoke(autoencoder, *first, "--fit", "stretch")
     assert result.exit_code == 1
     assert "holds a run with --fit crop, and it is now --fit stretch; give the former, or choose" in result.output
+    result = invoke(autoencoder, *first, "--window", "0,4095")
+    assert result.exit_code == 1
+    assert "run on 'scenes', and the data is now 'scenes through --window=0,4095'" in " ".join(result.output.split())
     save_checkpoint(tmp_path / "foreign", 1, {"network.w": torch.ones(1)}, {"settings": {"adversarial_weight": 0.1}})
     result = invoke(autoencoder, "--data", scenes, "--size", 32, "--out", tmp_path / "foreign")
     assert result.exit_code == 1

@@ -33,6 +33,7 @@ from workers.data.pairs import whole_pairs
 from workers.data.pixels import as_indices
 from workers.data.training_set import TrainingSet
 from workers.training.card_parts import ExportImpossible
+from workers.training.checkpoints import CheckpointInvalid, load_checkpoint, save_checkpoint
 from workers.training.latent_export import export_pathdiff, export_siamese
 from workers.training.latents import noise_latents
 from workers.training.loop import iteration_generator
@@ -253,26 +254,86 @@ def test_paper_settings_and_what_leaves_them() -> None:
     assert parameters_of(unet) == 400_920_579
 
 
-def test_objects_that_touch_have_an_edge_between_them_in_the_hints_unless_that_is_not_wanted(
-    folders: tuple[TrainingSet, TrainingSet], tmp_path: Path
-) -> None:
+def touching(folder: Path, *, with_map: bool = True) -> TrainingSet:
+    """A dataset of one mask with two objects that touch, and its map."""
     labels = np.zeros((32, 32), dtype=np.uint8)
     labels[4:28, 4:28] = 1
     numbers = np.where(labels > 0, np.where(np.arange(32) < 16, 5, 6)[None], 0).astype(np.int32)
     image = np.full((32, 32, 3), 90, dtype=np.uint8)
-    items = [DatasetItem("pair", encode_image(image, {}), labels, numbers, split="train")]
+    maps = numbers if with_map else None
+    items = [DatasetItem("pair", encode_image(image, {}), labels, maps, split="train")]
     classes = ClassList.of(["ground", "cell"], background="ground")
-    masks = TrainingSet.open(export(items, classes, tmp_path / "pairs", format="folders"))
+    return TrainingSet.open(export(items, classes, folder, format="folders"))
+
+
+def test_objects_that_touch_have_an_edge_between_them_in_the_hints_unless_that_is_not_wanted(
+    folders: tuple[TrainingSet, TrainingSet], tmp_path: Path
+) -> None:
+    masks = touching(tmp_path / "pairs")
+    labels = masks.files.mask(0)
     hints = {}
-    for wanted in ("given", "no"):
+    for wanted in ("maps", "regions", "none"):
         run = trainer((folders[0], masks), tmp_path / wanted, instances=wanted)
         _, keys = whole_pairs(run.mask_pairs, [0])
         hints[wanted] = run.hints(torch.from_numpy(keys).long())
         run.step(0)
-    size = hints["no"].shape[-1]
+    size = hints["none"].shape[-1]
+    assert torch.equal(hints["regions"], hints["none"]), "one region at the network's own size"
     expected = mask_hint(torch.from_numpy(majority_resize(labels, size)).long()[None], run.colours)
-    assert torch.equal(hints["no"], expected)
-    between = (hints["given"] != hints["no"])[0, 3]
+    assert torch.equal(hints["none"], expected)
+    between = (hints["maps"] != hints["none"])[0, 3]
     assert between[:, size // 2 - 1 : size // 2 + 1].any()
     between[:, size // 2 - 1 : size // 2 + 1] = False
     assert not between.any()
+
+
+@pytest.mark.parametrize(("wanted", "with_map"), [("maps", True), ("maps", False), ("regions", True), ("none", True)])
+def test_the_card_says_which_instances_the_model_saw(
+    folders: tuple[TrainingSet, TrainingSet], tmp_path: Path, wanted: str, with_map: bool
+) -> None:
+    masks = touching(tmp_path / "pairs", with_map=with_map)
+    run = trainer((folders[0], masks), tmp_path / "run", instances=wanted)
+    run.save(1)
+    card = export_pathdiff(
+        run.out, tmp_path / "model", run.base, run.text_data, run.mask_data, name="cells", version="1.0.0"
+    )
+    seen = wanted if with_map else "none"
+    assert card.training["instances"] == seen
+    assert card.training["instance_maps"] == (seen == "maps")
+    [edges] = [line for line in card.deviations if "edges of the label map" in line]
+    assert (
+        edges.partition("label map, ")[2]
+        == {
+            "maps": "and those between single instances, where the dataset has maps of them.",
+            "regions": "and those between the connected regions of a class, numbered before masks are resized.",
+            "none": "not those of single instances.",
+        }[seen]
+    )
+
+
+def test_a_run_resumes_with_the_same_instances_alone(folders: tuple[TrainingSet, TrainingSet], tmp_path: Path) -> None:
+    data, out = (folders[0], touching(tmp_path / "pairs")), tmp_path / "run"
+    trainer(data, out).save(3)
+    assert trainer(data, out, instances="maps").start == 3
+    for other in ("regions", "none"):
+        words = f"holds a run with --instances maps, and it is now --instances {other}; give the former, or choose"
+        with pytest.raises(CheckpointInvalid, match=words):
+            trainer(data, out, instances=other)
+    without = folders[0], touching(tmp_path / "again", with_map=False)
+    with pytest.raises(CheckpointInvalid, match=r"a run that saw instance maps, and .* now has none; train on the"):
+        trainer(without, out)
+
+
+def test_a_run_of_an_earlier_version_resumes_under_the_settings_new_names(
+    folders: tuple[TrainingSet, TrainingSet], tmp_path: Path
+) -> None:
+    for former, name in (("given", "maps"), ("no", "none")):
+        run = trainer(folders, tmp_path / former, instances=name)
+        run.save(2)
+        _, tensors, about = load_checkpoint(run.out) or (0, {}, {})
+        about["settings"]["instances"] = former
+        del about["instances"]
+        save_checkpoint(run.out, 2, tensors, about)
+        assert trainer(folders, tmp_path / former, instances=name).start == 2
+        with pytest.raises(CheckpointInvalid, match=f"with --instances {name}, and it is now --instances regions"):
+            trainer(folders, tmp_path / former, instances="regions")

@@ -9,7 +9,7 @@ from service.trainings.work import TrainingWork
 from tests.workers.trainings.conftest import AUTOENCODER, accept, train
 from workers.bulk.execute import RunOutcome
 from workers.bulk.worker import BulkWorker
-from workers.trainings.folder import Begun, Progress
+from workers.trainings.folder import Begun, StageProgress
 from workers.trainings.probing import Prober
 
 MACHINE = {"device": "NVIDIA H200", "torch": "2.11.0"}
@@ -26,7 +26,7 @@ def stored(worker: BulkWorker) -> list[Probe]:
 
 
 def report(probing: Prober, iteration: int, seconds: float, *, is_yielding: bool = False) -> None:
-    progress = Progress(iteration=iteration, seconds=seconds, memory_bytes=1 << 30)
+    progress = StageProgress(iteration=iteration, seconds=seconds, memory_bytes=1 << 30)
     probing.note(BEGUN, progress, is_yielding=is_yielding)
 
 
