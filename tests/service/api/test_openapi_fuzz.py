@@ -311,11 +311,8 @@ def test_what_needs_a_key_answers_no_other_caller(guarded: Population) -> None:
             names = re.findall(r"{(\w+)}", operation.path)
             there = {"job": JOBS["succeeded"], "model": "aerial", "name": DATASET, "version": "1", "upload": "0" * 64}
             there |= {"export": RUNS["exports"]["succeeded"], "augmentation": RUNS["augmentations"]["queued"]}
-<<<<<<< HEAD
             there |= {"training": RUNS["trainings"]["queued"]}
-=======
             there["alias"] = "stable"
->>>>>>> e759cca7f80e22bef0a95a96adc6e337ef535838
             case = operation.Case(path_parameters={name: there[name] for name in names})
             headers = {} if given is None else {"Authorization": given}
             answer = case.call(headers=headers)
