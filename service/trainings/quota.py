@@ -84,7 +84,7 @@ class TrainingQuota:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self, work: TrainingWork, *, tenant: str, now: datetime | None = None) -> TrainingWork:
-        """The training with a budget within what the tenant has left. Raises :class:`LimitReached` if nothing is left."""
+        """The training with a budget within what the tenant has left. Raises :class:`LimitReached` without any."""
         if self.device_seconds <= 0:
             return work
         now = now or datetime.now(UTC)
