@@ -47,6 +47,7 @@ GOOD |= {
     "version": "1",
     "export": RUNS["exports"]["succeeded"],
     "augmentation": RUNS["augmentations"]["queued"],
+    "training": RUNS["trainings"]["queued"],
     "upload": upload_id(SPARE),
 }
 
