@@ -14,9 +14,9 @@ from service.api.openapi import answers
 from service.api.query import CheckedRoute
 from service.api.schemas.autoscaling import Autoscaling, BulkWork, ModelWork
 from service.api.services import ServicesDep
-from service.kit.run_kinds import RunKind
 from service.errors import BrokerUnavailable, NotReady
 from service.jobs.backlog import ModelBacklog
+from service.kit.run_kinds import RunKind
 from service.kit.scaling import replicas_wanted
 
 router = APIRouter(route_class=CheckedRoute, tags=["operation"])
