@@ -10,6 +10,9 @@ instance names the value, the limit and the remedy.
     ├── LimitReached                 429  limit-reached            limit=..., max=..., used=...
     ├── UnknownApiKey                404  unknown-api-key
     ├── UnknownModel                 404  unknown-model
+    │   └── UnknownAlias             404  unknown-alias
+    ├── ModelConflict                409  model-conflict
+    ├── InvalidModel                 422  invalid-model            errors=[{"pointer" or "file", "detail"}, ...]
     ├── UnknownJob                   404  unknown-job
     ├── UnknownUpload                404  unknown-upload
     ├── UnknownRun                   404  unknown-run
@@ -75,6 +78,14 @@ class InvalidRequest(TwinsetError):
     title = "The request is not valid"
 
 
+class TrainingFailed(TwinsetError):
+    """A training that cannot go on: another attempt would end the same way."""
+
+    status = 409
+    slug = "training-failed"
+    title = "The training cannot go on"
+
+
 class UnknownClass(InvalidRequest):
     """A class name that is not in the model's card."""
 
@@ -121,6 +132,29 @@ class UnknownModel(TwinsetError):
     status = 404
     slug = "unknown-model"
     title = "No such model"
+
+
+class UnknownAlias(UnknownModel):
+    """A name of no alias of a model, or of another tenant's."""
+
+    slug = "unknown-alias"
+    title = "No such alias"
+
+
+class ModelConflict(TwinsetError):
+    """An action that the state of the registry does not allow: a version exists with other contents, or is in use."""
+
+    status = 409
+    slug = "model-conflict"
+    title = "The model's state does not allow this"
+
+
+class InvalidModel(TwinsetError):
+    """A model that cannot be registered: its card, its weights or the archive that holds them."""
+
+    status = 422
+    slug = "invalid-model"
+    title = "The model cannot be registered"
 
 
 class UnknownJob(TwinsetError):

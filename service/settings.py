@@ -108,8 +108,15 @@ class Settings(HttpLimits, BaseSettings):
         0,
         ge=0,
         le=2**60,
-        description="Maximum bytes of a tenant's images, masks, manifests and uploads, 1-1152921504606846976; 0 is no "
-        "limit.",
+        description="Maximum bytes of a tenant's images, masks, manifests, models and uploads, 1-1152921504606846976; "
+        "0 is no limit.",
+    )
+    limit_training_device_seconds: int = Field(
+        0,
+        ge=0,
+        le=10**12,
+        description="Maximum device-seconds that a tenant's trainings accepted in one calendar month (UTC) may use, "
+        "1-1000000000000; 0 is no limit.",
     )
     job_retention_days: int = Field(
         0,
@@ -122,8 +129,8 @@ class Settings(HttpLimits, BaseSettings):
         0,
         ge=0,
         le=36_500,
-        description="Days after its end until an export or an augmentation set and its results are deleted, 1-36500; 0 "
-        "keeps them for ever. Datasets are kept until they are deleted.",
+        description="Days after its end until an export, an augmentation set or a training is deleted, with its "
+        "results, 1-36500; 0 keeps them for ever. Datasets and models are kept until they are deleted.",
     )
     link_secret: LinkSecret | None = Field(
         None,
@@ -156,6 +163,13 @@ class Settings(HttpLimits, BaseSettings):
         ge=1024,
         le=2**40,
         description="Largest archive of a dataset in an upload, in bytes, 1024-1099511627776.",
+    )
+    max_model_bytes: int = Field(
+        8 * 2**30,
+        ge=1024,
+        le=2**40,
+        description="Largest archive of a model in an upload, in bytes, 1024-1099511627776. One file of it has at most "
+        "5 GiB.",
     )
     max_unpacked_bytes: int = Field(
         16 * 2**30,
@@ -263,6 +277,13 @@ class Settings(HttpLimits, BaseSettings):
         default_factory=lambda values: values["data_dir"] / "model-cache" if "data_dir" in values else Path(),
         description="Folder of the weights that a worker has downloaded. Default: model-cache/ in data_dir.",
     )
+    model_cache_max_gb: int = Field(
+        100,
+        ge=0,
+        le=10**6,
+        description="Weights of models that workers keep in model_cache_dir, in 10^9 bytes, 0-1000000. Beyond that, "
+        "those not used lately are deleted.",
+    )
     cpu_threads: int = Field(
         0, ge=0, le=1024, description="Threads of one network forward on CPU, 1-1024; 0 takes all cores."
     )
@@ -284,6 +305,13 @@ class Settings(HttpLimits, BaseSettings):
         le=64,
         description="Datasets, augmentation sets and exports that a bulk worker handles at the same time, 1-64; up to "
         "four times as many while several tenants wait.",
+    )
+    training_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Share of its time that a training takes while interactive twins are made on the same machine, "
+        "0-1 (without 0).",
     )
     heartbeat_file: AbsolutePath | None = Field(
         None, description="File that a worker touches every 5 seconds while its loops turn; unset: none."

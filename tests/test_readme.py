@@ -49,7 +49,8 @@ def problem_of(words: list[str], *, complete: bool) -> str | None:
         for parameter in parameters:
             value = values.get(parameter.name or "")
             given = isinstance(value, str | int | list | tuple) and value != ()
-            if parameter.required and not given:
+            # what a command requires may stand in its file
+            if parameter.required and not given and not values.get("config"):
                 return f"lacks {parameter.opts}"
             if given and not isinstance(parameter.type, click.Path | click.File):
                 parameter.type_cast_value(context, value)

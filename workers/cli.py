@@ -13,13 +13,15 @@ from workers.runtime.malloc import keep_memory
 
 
 class WorkerGroup(LazyGroup):
-    """A group whose commands need torch."""
+    """A group whose commands need torch, unless they are for a server."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         from service.local.stack import require_worker_parts
 
-        require_worker_parts()
-        keep_memory()
+        # a training on a server needs no torch here
+        if not any(argument.partition("=")[0] == "--url" for argument in args):
+            require_worker_parts()
+            keep_memory()
         return super().parse_args(ctx, args)
 
 

@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from celery import signals
 
+    from service.broker.queues import INTERACTIVE_QUEUE
     from service.registry.catalogue import Catalogue
+    from service.registry.references import owner_named_in
     from service.settings import get_settings
     from workers.engine.peak import matmul_rate
     from workers.generation.celery_app import create_app
@@ -63,6 +65,7 @@ def _run(options: argparse.Namespace) -> int:
     from workers.maintenance.webhook_sender import WebhookSender
     from workers.models.cache import device_and_dtype
     from workers.runtime.heartbeat import HeartbeatFile
+    from workers.runtime.interactive_mark import InteractiveMark
     from workers.runtime.slots import ExtraThreads
 
     settings = get_settings()
@@ -73,6 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     sender = WebhookSender(worker)
     garbage_collector = GarbageCollector(worker)
     repairer = Repairer(worker)
+    mark = InteractiveMark(worker.redis, lambda: worker.slots.holds(INTERACTIVE_QUEUE))
     heartbeat = HeartbeatFile(settings.heartbeat_file, app, worker.redis, lambda: worker.claims.renewer.hangs)
 
     def request_shutdown(**_: object) -> None:
@@ -87,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
         matmul_rate(*device_and_dtype(settings), worker.models.cpu_threads)
         expose(worker, options.metrics_port, options.metrics_host)
     for model in options.warm:
-        warm_up(worker, Catalogue(worker.repository.store).resolve(model).id)
+        warm_up(worker, Catalogue(worker.repository.store).find(model, tenant=owner_named_in(model)).key)
     celery_worker = app.Worker(
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
@@ -98,6 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     sender.start()
     garbage_collector.start()
     repairer.start()
+    mark.start()
     try:
         celery_worker.start()
     finally:
@@ -107,6 +112,7 @@ def _run(options: argparse.Namespace) -> int:
         sender.stop()
         garbage_collector.stop()
         repairer.stop()
+        mark.stop()
         heartbeat.stop()
         worker.close()
     logger.info("worker %s has stopped", worker.name)

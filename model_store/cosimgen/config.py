@@ -45,6 +45,20 @@ def paper_config(num_classes: int) -> CoSimGenConfig:
     return CoSimGenConfig(num_classes=num_classes)
 
 
+def toy_config(num_classes: int) -> CoSimGenConfig:
+    """For a first try in a minute on a CPU: 32 px, width 32, multipliers 1, 2 (about 0.5 M parameters)."""
+    return CoSimGenConfig(
+        num_classes=num_classes,
+        size_px=32,
+        width=32,
+        multipliers=(1, 2),
+        blocks_per_level=1,
+        embedding_dims=64,
+        class_feature_dims=32,
+        stem=2,
+    )
+
+
 def small_config(num_classes: int) -> CoSimGenConfig:
     """For CPUs: 64 px behind a space-to-depth stem of 2, width 128, multipliers 1, 1, 2, attention at 16 and 8."""
     return CoSimGenConfig(

@@ -32,11 +32,15 @@ from service.api.routes import (
     job_events,
     jobs,
     manifest,
+    model_aliases,
+    model_shares,
+    model_upload,
     models,
     objects,
     repairs,
     run_events,
     samples,
+    trainings,
     twins,
     uploads,
 )
@@ -62,6 +66,7 @@ from service.runs.submit import RunSubmitter
 from service.settings import Settings, get_settings
 from service.store.base import ObjectStore
 from service.store.opening import open_store
+from service.trainings.quota import TrainingQuota, TrainingUsage
 
 DESCRIPTION = """Twins, pairs of an image and its segmentation mask, on request.
 
@@ -110,6 +115,7 @@ def create_app(
         progress=progress,
         authenticator=Authenticator(KeyStore(store), settings.require_keys),
         limits=limits,
+        training_quota=TrainingQuota(TrainingUsage(store), settings.limit_training_device_seconds),
         uploads=stored_uploads,
         submitter=JobSubmitter(
             settings, repository, catalogue, queue, stored_uploads, MaskReader(settings, stored_uploads), limits
@@ -161,13 +167,17 @@ def create_app(
         datasets,
         augmentations,
         exports,
+        trainings,
         run_events,
         models,
+        model_aliases,
+        model_shares,
+        model_upload,
         health,
         autoscaling,
     ):
         app.include_router(part.router)
-    for part in (uploads, augmentations, exports):
+    for part in (uploads, augmentations, exports, trainings, model_aliases, model_shares, model_upload):
         app.include_router(part.posting)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)
@@ -178,7 +188,7 @@ def create_app(
         BodyLimitMiddleware,
         max_bytes=settings.max_body_bytes,
         timeout_s=settings.body_timeout_s,
-        others={"/datasets": settings.max_dataset_bytes},
+        others={"/datasets": settings.max_dataset_bytes, "/models": settings.max_model_bytes},
     )
     app.add_middleware(GateMiddleware, settings=settings)
     app.add_middleware(MetricsMiddleware, metrics=services.metrics)

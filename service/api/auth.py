@@ -84,4 +84,11 @@ async def _tenant(request: Request) -> str:
     return tenant
 
 
+def _key_id(request: Request) -> str | None:
+    services: Services = request.app.state.services
+    return services.authenticator.key_id(request.headers.get("authorization"))
+
+
 TenantDep = Annotated[str, Depends(_tenant)]
+KeyIdDep = Annotated[str | None, Depends(_key_id)]
+"""The id of the API key that an admitted request came with; None where none is needed."""

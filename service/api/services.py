@@ -30,6 +30,7 @@ from service.runs.repository import RunRepository
 from service.runs.submit import RunSubmitter
 from service.settings import Settings
 from service.store.base import ObjectStore
+from service.trainings.quota import TrainingQuota
 
 Found = TypeVar("Found")
 
@@ -62,6 +63,7 @@ class Services:
     progress: ProgressReader
     authenticator: Authenticator
     limits: Quotas
+    training_quota: TrainingQuota
     uploads: Uploads
     submitter: JobSubmitter
     runs: RunRepository

@@ -123,7 +123,7 @@ def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, set
     if work.fit is None:
         request = request.model_copy(update={"size": work.sampling.size})
     dataset = StoredDataset.open(store, work.dataset_run)
-    return plan_augmentation(request, dataset, catalogue.resolve(work.model), settings, fit=work.fit)
+    return plan_augmentation(request, dataset, catalogue.pinned(work.model_key).card, settings, fit=work.fit)
 
 
 def source_items(dataset: StoredDataset, splits: Sequence[str] | None) -> list[tuple[int, StoredItem]]:

@@ -82,6 +82,12 @@ class Authenticator:
             "the API key is not valid: unknown, revoked or expired; ask the operator of this service for another"
         )
 
+    def key_id(self, authorization: str | None) -> str | None:
+        """The id of the key in the header of a request that :meth:`tenant` admitted; None where none is needed."""
+        match = _BEARER.fullmatch(authorization or "")
+        given = KeyText.parse(match[1]) if match and self.keys_are_needed() else None
+        return None if given is None else given.id
+
     def knows(self, authorization: str | None) -> bool:
         """Whether :meth:`tenant` needs no request to the store, because memory has the answer."""
         if self.required == "false":

@@ -43,16 +43,17 @@ Tenants:
 Work that waits (:mod:`service.broker.fair_queue`):
 
     twinset:waiting:{queue}:{tenant} zset   chunk ("{job}:{chunk}") or run -> its place in the list  7 days
-    twinset:fair-queue:{chunks or runs} zset tenant with work that waits -> when it was served last (us) 7 days
+    twinset:fair-queue:{group}     zset     tenant with work that waits -> when it was served last (us) 7 days
 
 Processes:
 
     twinset:workers                zset     worker -> until when it surely runs (s)                  no end
     twinset:leader:{task}          string   token of the one worker that runs a periodic task        its TTL, renewed
+    twinset:interactive:{host}     string   "1": a worker of this machine makes interactive twins    2 s, renewed
 
 Queues are lists with the names in :mod:`service.broker.queues` (``generate``, ``generate-interactive``) and
-:mod:`service.broker.run_queue` (``bulk``). Celery's transport adds ``unacked``, ``unacked_index``, ``unacked_mutex``
-and ``_kombu.binding.*``.
+:mod:`service.broker.run_queue` (``bulk``, ``train``). Celery's transport adds ``unacked``, ``unacked_index``,
+``unacked_mutex`` and ``_kombu.binding.*``.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ from typing import Literal
 LeaderTask = Literal["chunk-sweeper", "run-sweeper", "garbage-collector", "webhook-sender", "repairer"]
 """The periodic tasks that one worker at a time runs."""
 
-QueueGroupName = Literal["chunks", "runs"]
+QueueGroupName = Literal["chunks", "runs", "trainings"]
 """The kinds of work that are queued fairly between tenants."""
 
 EVENTS_PREFIX = "twinset:events:"
@@ -184,3 +185,8 @@ def workers() -> str:
 def leader(task: LeaderTask) -> str:
     """The leader lock of a periodic task."""
     return f"twinset:leader:{task}"
+
+
+def interactive(host: str) -> str:
+    """The mark that a worker of a machine makes interactive twins."""
+    return f"twinset:interactive:{host}"

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from service.broker.fair_queue import Flow, QueueGroup
 from service.broker.producer import Producer
 from service.broker.queues import celery_options
+from service.kit.run_kinds import RunKind, kind_of
 from service.kit.tenants import DEFAULT_TENANT
 from service.settings import Settings
 
@@ -14,15 +15,18 @@ RUN_TASK = "twinset.run"
 RUN_QUEUE = "bulk"
 """The queue of runs is separate, so that no export waits behind twins, and no GPU behind an export."""
 RUN_QUEUES = QueueGroup("runs", (RUN_QUEUE,))
+TRAIN_QUEUE = "train"
+"""The queue of trainings, which need a GPU for hours."""
+TRAIN_QUEUES = QueueGroup("trainings", (TRAIN_QUEUE,))
 
 
-def run_celery_options(settings: Settings) -> dict[str, Any]:
-    """The Celery configuration of the workers that read the queue of runs."""
+def run_celery_options(settings: Settings, queue: str = RUN_QUEUE) -> dict[str, Any]:
+    """The Celery configuration of the workers that read a queue of runs."""
     return {
         **celery_options(settings),
-        "task_default_queue": RUN_QUEUE,
-        "task_queues": {RUN_QUEUE: {}},
-        "task_routes": {RUN_TASK: {"queue": RUN_QUEUE}},
+        "task_default_queue": queue,
+        "task_queues": {queue: {}},
+        "task_routes": {RUN_TASK: {"queue": queue}},
     }
 
 
@@ -38,4 +42,6 @@ class RunQueue(Producer):
 
     def send_run(self, run: str, tenant: str = DEFAULT_TENANT) -> None:
         """Sends the tenant's run to the workers. Raises :class:`BrokerUnavailable`."""
-        self.send(RUN_QUEUES, Flow(tenant, RUN_QUEUE), RUN_TASK, {run: {"run": run}}, what=f"run {run}")
+        training = kind_of(run) is RunKind.TRAINING
+        queues, queue = (TRAIN_QUEUES, TRAIN_QUEUE) if training else (RUN_QUEUES, RUN_QUEUE)
+        self.send(queues, Flow(tenant, queue), RUN_TASK, {run: {"run": run}}, what=f"run {run}")

@@ -86,14 +86,13 @@ def _relative(path: Path) -> str:
 
 def _register(model: Path, data_dir: Path) -> str:
     """Registers a model folder in the demo's own store; returns its name@version."""
-    from service.registry.catalogue import Catalogue
-    from service.registry.register import check_model_folder, register
+    from service.registry.register import check_model_folder, register_folder
     from service.settings import read_settings
     from service.store.opening import open_store
 
     check_model_folder(model)
     store = open_store(read_settings(data_dir=data_dir, store_url=(data_dir.absolute() / "store").as_uri()))
-    card, _ = register(model, store, Catalogue(store))
+    card, _ = register_folder(model, store, tenant=None)
     return card.id
 
 

@@ -1,61 +1,74 @@
-"""``twinset models``: lists models, shows their cards, and registers new ones."""
+"""``twinset models``: lists models and shows their cards; its other commands are in modules of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.model_changes import alias, delete, promote, share
+from service.cli.model_place import open_models, place_options
+from service.cli.model_transfers import add, export, import_model
+
 if TYPE_CHECKING:
     from model_store.card import ModelCard
+    from service.client.views import Model
 
 
 @click.group()
 def models() -> None:
-    """List, show and add models.
+    """List, show, add and change models.
 
-    Models are bundled with Twinset, or registered in the store of TWINSET_STORE_URL (by default that of 'twinset up' in
-    this folder).
+    Models are bundled with Twinset, or registered: in the store of TWINSET_STORE_URL (by default that of 'twinset up'
+    in this folder), or with --url on a server.
     """
+
+
+for _command in (add, import_model, export, alias, share, promote, delete):
+    models.add_command(_command)
 
 
 @models.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_models(as_json: bool) -> None:
-    """List all models, newest version first."""
+@place_options
+def list_models(as_json: bool, url: str | None, tenant: str | None) -> None:
+    """List all models, newest version first; of a server, the newest version of each."""
     from service.cli.console import escape, out
-    from service.registry.catalogue import Catalogue
 
-    cards = Catalogue(_store()).cards()
+    with open_models(url, tenant) as place:
+        found: list[Model] = place.models()
     if as_json:
         import json
 
-        click.echo(json.dumps([card.model_dump(mode="json") for card in cards], indent=2, ensure_ascii=False))
+        cards = [model.card.model_dump(mode="json") for model in found]
+        click.echo(json.dumps(cards, indent=2, ensure_ascii=False))
         return
-    if not cards:
+    if not found:
         out.print(
             "There are no models. Train one with 'twinset train', and add it with 'twinset models add'.",
             soft_wrap=True,
         )
         return
 
-    for card in cards:
+    for model in found:
+        card = model.card
         classes = f"{len(card.queryable)} class{'' if len(card.queryable) == 1 else 'es'}"
-        facts = ", ".join(card.inputs), classes, _sizes(card), _megabytes(card), _origin(card)
-        out.print(f"[bold cyan]{card.id}[/]  {escape(card.title)}", soft_wrap=True)
+        facts = ", ".join(card.inputs), classes, _sizes(card), _megabytes(card), _origin(model)
+        candidate = " [yellow]candidate[/]" if model.candidate else ""
+        out.print(f"[bold cyan]{escape(model.id)}[/]{candidate}  {escape(card.title)}", soft_wrap=True)
         out.print(f"    [dim]{' · '.join(facts)}[/]", soft_wrap=True)
 
 
 @models.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
-def show(name: str, as_json: bool) -> None:
-    """Show the card of a model, NAME or NAME@VERSION."""
-    from service.registry.catalogue import Catalogue
-
-    card = Catalogue(_store()).resolve(name)
+@place_options
+def show(name: str, as_json: bool, url: str | None, tenant: str | None) -> None:
+    """Show the card of a model, NAME, NAME@VERSION or NAME@ALIAS."""
+    with open_models(url, tenant) as place:
+        found: Model = place.model(name)
+    card = found.card
     if as_json:
         click.echo(card.model_dump_json(indent=2))
         return
@@ -66,7 +79,8 @@ def show(name: str, as_json: bool) -> None:
     from service.cli.console import escape, out
     from service.cli.model_figures import figures_summary, figures_table
 
-    out.print(f"[bold cyan]{card.id}[/]  [bold]{escape(card.title)}[/]\n{escape(card.description, lines=True)}\n")
+    title = f"[bold cyan]{escape(found.id)}[/]  [bold]{escape(card.title)}[/]"
+    out.print(f"{title}\n{escape(card.description, lines=True)}\n")
     swatches = [f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in card.classes]
     defaults, limits = card.defaults, card.limits
     rows: list[tuple[str, str]] = [
@@ -84,7 +98,7 @@ def show(name: str, as_json: bool) -> None:
             "Guidance target",
             f"{', '.join(card.guidance_targets)}; default {card.guidance_target}" if card.guidance_targets else "",
         ),
-        ("Weights", f"{_megabytes(card)}, {_origin(card)}"),
+        ("Weights", f"{_megabytes(card)}, {_origin(found)}"),
         ("Trained on", "\n".join(map(escape, _training_data(card.training_data)))),
         ("Measured", escape(figures_summary(card.measured))),
         ("Differs from paper", f"in {len(card.deviations)} points, listed with --json" if card.deviations else ""),
@@ -105,42 +119,12 @@ def show(name: str, as_json: bool) -> None:
         out.print(figures)
 
 
-@models.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def add(folder: Path) -> None:
-    """Register the model in FOLDER.
-
-    FOLDER holds a card.json and the *.safetensors that it names. Every file is checked against the card's sha256.
-    A registered version never changes.
-    """
-    from service.cli.console import out
-    from service.registry.catalogue import Catalogue
-    from service.registry.register import register
-
-    store = _store()
-    card, is_new = register(folder, store, Catalogue(store))
-    if is_new:
-        out.print(
-            f"[green]Added[/] [bold cyan]{card.id}[/]. Try: twinset generate --model {card.id} --help",
-            soft_wrap=True,
-        )
-    else:
-        out.print(
-            f"[bold cyan]{card.id}[/] is registered already, with the same card and weights. Nothing to do.",
-            soft_wrap=True,
-        )
-
-
-def _store() -> Any:
-    from service.settings import read_settings
-    from service.store.opening import open_store
-
-    return open_store(read_settings())
-
-
-def _origin(card: ModelCard) -> str:
+def _origin(model: Model) -> str:
     from model_store import bundled_folder
 
+    card = model.card
+    if model.owner is not None:
+        return f"of {model.owner}"
     return "bundled" if (bundled_folder() / card.name / card.version / "card.json").is_file() else "store"
 
 

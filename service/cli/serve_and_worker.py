@@ -65,6 +65,8 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
     is_flag=True,
     help="Run a bulk worker, for datasets, augmentation sets and exports; needs no torch or GPU.",
 )
+@click.option("--train", is_flag=True, help="Run a training worker: it takes trainings, one at a time.")
+@click.option("--gpus", type=click.IntRange(1, 64), help="GPUs of one training, a process each.  [default: 1]")
 @click.option(
     "--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics on this port.  [default: off]"
 )
@@ -74,7 +76,13 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
 )
 @click.option("--warm", multiple=True, metavar="MODEL", help="Load this model at the start; may be repeated.")
 def worker(
-    bulk: bool, metrics_port: int | None, metrics_host: str | None, grace_s: float | None, warm: tuple[str, ...]
+    bulk: bool,
+    train: bool,
+    gpus: int | None,
+    metrics_port: int | None,
+    metrics_host: str | None,
+    grace_s: float | None,
+    warm: tuple[str, ...],
 ) -> None:
     """Run a worker, with a given broker and store.
 
@@ -84,9 +92,16 @@ def worker(
 
     if not bulk:
         require_worker_parts()
-    elif warm or grace_s is not None:
-        raise click.UsageError("--warm and --grace-s are for workers that make twins; leave them out with --bulk")
+    if bulk and train:
+        raise click.UsageError("--bulk and --train are two kinds of workers; start one of each")
+    if (bulk or train) and (warm or grace_s is not None):
+        raise click.UsageError(
+            "--warm and --grace-s are for workers that make twins; leave them out with --bulk and --train"
+        )
+    if gpus is not None and not train:
+        raise click.UsageError("--gpus is for workers that train; give --train with it")
     given = [
+        ("--gpus", gpus),
         ("--metrics-port", metrics_port),
         ("--metrics-host", metrics_host),
         ("--grace-s", grace_s),
@@ -95,4 +110,5 @@ def worker(
     options = [f"{name}={value}" for name, value in given if value is not None]
     # The workers package is a higher layer, so it is named here and not imported. It replaces this process; with -P,
     # so that a folder named "workers" in the current folder is not imported instead.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers.bulk.main" if bulk else "workers.main", *options])
+    module = "workers.trainings.main" if train else "workers.bulk.main" if bulk else "workers.main"
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *options])

@@ -45,6 +45,7 @@ def up(port: int, data_dir: Path | None) -> None:
         try:
             while True:
                 time.sleep(_POLL_INTERVAL_S)
+                stack.start_wanted()
                 message = stack.restart_dead()
                 if message:
                     err.print(f"[yellow]{escape(message, lines=True)}[/]", soft_wrap=True)

@@ -11,9 +11,10 @@ loads neither torch nor numpy, Pillow or any part of the server. See README.md f
 
     twinset, async_twinset         the two clients, and the runs that their methods return
     views, errors                  value classes of the API's answers, and all errors
-    jobs, datasets, exports, augmentations, models, uploads, runs, masks    the operations, written once as flows
+    jobs, datasets, exports, augmentations, trainings, models, uploads, runs, masks    the operations, once as flows
     effects, sync_runner, async_runner, client    what a flow can ask for, and the runners that perform it
     retries, requests, wire, paging, config       retries, idempotency keys, HTTP, pages of lists, settings
+    model_transfers                models as one tar, or as a folder
     downloading, job_files, folder, unzipping, packing    files: fetched, compared, unpacked, packed for upload
     progress_bars                  progress bars in terminals and notebooks
     torch_dataset, layouts         a downloaded set as a PyTorch dataset
@@ -21,7 +22,14 @@ loads neither torch nor numpy, Pillow or any part of the server. See README.md f
 
 from __future__ import annotations
 
-from service.client.async_twinset import AsyncAugmentation, AsyncDatasetRef, AsyncExport, AsyncJob, AsyncTwinset
+from service.client.async_twinset import (
+    AsyncAugmentation,
+    AsyncDatasetRef,
+    AsyncExport,
+    AsyncJob,
+    AsyncTraining,
+    AsyncTwinset,
+)
 from service.client.downloading import Download
 from service.client.errors import (
     ApiProblem,
@@ -34,16 +42,31 @@ from service.client.errors import (
     TorchMissing,
     UnexpectedAnswer,
 )
-from service.client.twinset import Augmentation, DatasetRef, Export, Job, Twinset
-from service.client.views import AugmentationInfo, DatasetInfo, ExportInfo, JobInfo, Model, PlanInfo, Sample, UploadInfo
+from service.client.twinset import Augmentation, DatasetRef, Export, Job, Training, Twinset
+from service.client.views import (
+    AliasInfo,
+    AugmentationInfo,
+    DatasetInfo,
+    ExportInfo,
+    JobInfo,
+    Model,
+    PlanInfo,
+    Sample,
+    ShareInfo,
+    TrainingInfo,
+    UploadInfo,
+)
 from service.errors import InvalidDataset, InvalidRequest, SettingsError, TwinsetError
+from service.trainings.plan_values import TrainingPlan
 
 __all__ = [
+    "AliasInfo",
     "ApiProblem",
     "AsyncAugmentation",
     "AsyncDatasetRef",
     "AsyncExport",
     "AsyncJob",
+    "AsyncTraining",
     "AsyncTwinset",
     "Augmentation",
     "AugmentationInfo",
@@ -65,8 +88,12 @@ __all__ = [
     "Sample",
     "ServerUnreachable",
     "SettingsError",
+    "ShareInfo",
     "StillRunning",
     "TorchMissing",
+    "Training",
+    "TrainingInfo",
+    "TrainingPlan",
     "Twinset",
     "TwinsetError",
     "UnexpectedAnswer",

@@ -15,8 +15,10 @@ from service.client import augmentations as _augmentations
 from service.client import datasets as _datasets
 from service.client import exports as _exports
 from service.client import jobs as _jobs
+from service.client import model_transfers as _model_transfers
 from service.client import models as _models
 from service.client import runs as _runs
+from service.client import trainings as _trainings
 from service.client import uploads as _uploads
 from service.client.async_runner import AsyncRunner, async_iterator, async_method
 from service.client.client import BaseClient
@@ -72,6 +74,18 @@ class AsyncAugmentation(_augmentations.BaseAugmentation, _Cooperative):
     export = async_method(_augmentations.export, AsyncExport)
 
 
+class AsyncTraining(_trainings.BaseTrainingRun, _Cooperative):
+    """A training: a model, or a part of one, that is being trained, or has been."""
+
+    checkpoints = async_iterator(_trainings.checkpoints_page)
+    pause = async_method(_trainings.pause)
+    resume = async_method(_trainings.resume)
+
+    async def retry(self) -> AsyncTraining:
+        """Starts a training that goes on from this one's last checkpoint, if it failed or was cancelled."""
+        return AsyncTraining(self._client, await self._client.runner.run(_trainings.retry(self)))
+
+
 class AsyncTwinset(BaseClient):
     """Client for asyncio, with the arguments and methods of :class:`~service.client.Twinset`. Example::
 
@@ -114,6 +128,17 @@ class AsyncTwinset(BaseClient):
 
     models = async_method(_models.models)
     model = async_method(_models.model)
+    promote_model = async_method(_models.promote_model)
+    delete_model = async_method(_models.delete_model)
+    aliases = async_method(_models.aliases)
+    alias = async_method(_models.alias)
+    set_alias = async_method(_models.set_alias)
+    delete_alias = async_method(_models.delete_alias)
+    shares = async_method(_models.shares)
+    share_model = async_method(_models.share_model)
+    unshare_model = async_method(_models.unshare_model)
+    add_model = async_method(_model_transfers.add_model)
+    download_model = async_method(_model_transfers.download_model)
     generate = async_method(_jobs.generate, AsyncJob)
     job = async_method(_jobs.job, AsyncJob)
     jobs = async_iterator(_jobs.jobs_page, AsyncJob)
@@ -128,6 +153,10 @@ class AsyncTwinset(BaseClient):
     exports = async_iterator(_exports.exports_page, AsyncExport)
     augmentation = async_method(_augmentations.augmentation, AsyncAugmentation)
     augmentations = async_iterator(_augmentations.augmentations_page, AsyncAugmentation)
+    train = async_method(_trainings.train, AsyncTraining)
+    plan_training = async_method(_trainings.plan_training)
+    training = async_method(_trainings.training, AsyncTraining)
+    trainings = async_iterator(_trainings.trainings_page, AsyncTraining)
 
     if TYPE_CHECKING:  # the return type depends on dry_run, which takes overloads
 

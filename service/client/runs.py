@@ -16,6 +16,7 @@ from service.kit.states import JobState
 
 V = TypeVar("V", bound=RunInfo)
 R = TypeVar("R", bound="Run[Any]")
+_WAITING_WORDS = {"queued": "waiting for a worker", "cancelling": "stopping", "validating": "reading the data"}
 _FIRST_PAUSE_S, _MAX_PAUSE_S, _PAUSE_GROWTH = 0.2, 2.0, 1.3
 
 
@@ -172,7 +173,7 @@ def raise_if_failed(kind: ResourceKind[Any], info: RunInfo) -> None:
     """Raises RunFailed for a run that failed or was cancelled."""
     if info.state in (JobState.FAILED, JobState.CANCELLED):
         of = "" if info.total is None else f" of {info.total}"
-        how = "failed" if info.state is JobState.FAILED else "was cancelled"
+        how = "failed" if info.state == JobState.FAILED else "was cancelled"
         raise RunFailed(
             f"{kind.name} {info.id} {how}, {info.done}{of} {kind.unit} done"
             + (f": {info.reason}" if info.reason else ""),
@@ -185,10 +186,8 @@ def _show(bar: Bar, info: RunInfo) -> None:
     stalled = getattr(info, "stalled", None)
     if stalled is not None:
         message = f"waiting: {stalled.reason}"
-    elif info.state is not JobState.RUNNING:
-        message = {JobState.QUEUED: "waiting for a worker", JobState.CANCELLING: "stopping"}.get(
-            info.state, info.state.value
-        )
+    elif info.state != JobState.RUNNING:
+        message = _WAITING_WORDS.get(info.state.value, info.state.value)
     else:
         # the count of an augmentation stands still while a round is made; ``doing`` shows the progress of the round
         parts = [doing] if (doing := getattr(info, "doing", None)) else []

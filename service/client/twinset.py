@@ -1,7 +1,7 @@
 """Twinset, the blocking client for scripts and notebooks.
 
-The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations``, ``models`` and
-``uploads``; here they are bound to a runner of threads.
+The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations``, ``trainings``,
+``models`` and ``uploads``; here they are bound to a runner of threads.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from service.client import augmentations as _augmentations
 from service.client import datasets as _datasets
 from service.client import exports as _exports
 from service.client import jobs as _jobs
+from service.client import model_transfers as _model_transfers
 from service.client import models as _models
 from service.client import runs as _runs
+from service.client import trainings as _trainings
 from service.client import uploads as _uploads
 from service.client.client import BaseClient
 from service.client.config import Config, install_signature_filter
@@ -72,6 +74,18 @@ class Augmentation(_augmentations.BaseAugmentation, _Blocking):
     export = sync_method(_augmentations.export, Export)
 
 
+class Training(_trainings.BaseTrainingRun, _Blocking):
+    """A training: a model, or a part of one, that is being trained, or has been."""
+
+    checkpoints = sync_iterator(_trainings.checkpoints_page)
+    pause = sync_method(_trainings.pause)
+    resume = sync_method(_trainings.resume)
+
+    def retry(self) -> Training:
+        """Starts a training that goes on from this one's last checkpoint, if it failed or was cancelled."""
+        return Training(self._client, self._client.runner.run(_trainings.retry(self)))
+
+
 class Twinset(BaseClient):
     """Client of a Twinset server, for scripts and notebooks; every call blocks until it is done. Example::
 
@@ -118,6 +132,17 @@ class Twinset(BaseClient):
 
     models = sync_method(_models.models)
     model = sync_method(_models.model)
+    promote_model = sync_method(_models.promote_model)
+    delete_model = sync_method(_models.delete_model)
+    aliases = sync_method(_models.aliases)
+    alias = sync_method(_models.alias)
+    set_alias = sync_method(_models.set_alias)
+    delete_alias = sync_method(_models.delete_alias)
+    shares = sync_method(_models.shares)
+    share_model = sync_method(_models.share_model)
+    unshare_model = sync_method(_models.unshare_model)
+    add_model = sync_method(_model_transfers.add_model)
+    download_model = sync_method(_model_transfers.download_model)
     generate = sync_method(_jobs.generate, Job)
     job = sync_method(_jobs.job, Job)
     jobs = sync_iterator(_jobs.jobs_page, Job)
@@ -132,6 +157,10 @@ class Twinset(BaseClient):
     exports = sync_iterator(_exports.exports_page, Export)
     augmentation = sync_method(_augmentations.augmentation, Augmentation)
     augmentations = sync_iterator(_augmentations.augmentations_page, Augmentation)
+    train = sync_method(_trainings.train, Training)
+    plan_training = sync_method(_trainings.plan_training)
+    training = sync_method(_trainings.training, Training)
+    trainings = sync_iterator(_trainings.trainings_page, Training)
 
     if TYPE_CHECKING:  # the return type depends on dry_run, which takes overloads
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model_store.card import ModelCard
 from service.augmentations.plan_values import PlanShares
 from service.jobs.parameters import GenerationParameters
-from service.kit.states import JobState
+from service.kit.states import JobState, TrainingState
 
 
 class _View(BaseModel):
@@ -153,10 +153,16 @@ class UploadInfoPage(_View):
 
 
 class Model(_View):
-    """A model's card, and all its versions, newest first. ``id`` is name@version."""
+    """A model's card, and all its versions, newest first. ``id``: name@version, or owner:name@version if shared."""
 
     id: str
     versions: tuple[str, ...] = ()
+    owner: str | None = Field(None, description="the tenant that registered it; None for a model of all tenants")
+    candidate: bool = Field(False, description="whether the name alone does not choose it, until it is promoted")
+    base: str | None = Field(None, description="the model that it was trained from")
+    registered_at: datetime | None = None
+    registered_by: str | None = None
+    aliases: dict[str, str] | None = Field(None, description="your aliases and their versions; None in lists")
     card: ModelCard
 
 
@@ -164,6 +170,46 @@ class ModelInfoList(_View):
     """All models."""
 
     models: list[Model]
+
+
+class AliasChangeInfo(_View):
+    """A change of an alias. A version is None where the alias did not exist."""
+
+    number: int
+    from_version: str | None
+    to_version: str | None
+    why: str | None = None
+    changed_at: datetime
+    changed_by: str | None = None
+
+
+class AliasInfo(_View):
+    """An alias with its history, oldest change first. ``version`` is None if it was deleted."""
+
+    model: str
+    alias: str
+    version: str | None
+    history: tuple[AliasChangeInfo, ...] = ()
+
+
+class AliasInfoList(_View):
+    """The aliases of a model and the versions that they stand for."""
+
+    aliases: dict[str, str]
+
+
+class ShareInfo(_View):
+    """With whom a model is shared; ``tenant`` is None for all tenants."""
+
+    tenant: str | None
+    shared_at: datetime
+    shared_by: str | None = None
+
+
+class ShareInfoList(_View):
+    """The shares of a model."""
+
+    shares: list[ShareInfo]
 
 
 class DatasetClassInfo(_View):
@@ -286,3 +332,64 @@ class PlanInfo(_View):
     parameters: dict[str, Any] = Field(default_factory=dict, description="what every twin would be made with")
     plan: PlanShares
     picture: str = Field("", repr=False, description="the plan as a chart: a PNG in base64")
+
+
+class StageInfo(_View):
+    """One stage of a training: an earlier part, or the system itself."""
+
+    system: str
+    datasets: tuple[str, ...] = ()
+    uses: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+    done: int = Field(0, description="iterations with a checkpoint")
+    iterations: int | None = None
+    ended: bool = False
+    series: dict[str, tuple[tuple[int, float], ...]] = Field(
+        default_factory=dict, description="by loss, its mean in each interval, as (iteration, value)"
+    )
+    figures: dict[str, Any] = Field(default_factory=dict, description="measured on the test split")
+
+
+class TrainingInfo(RunInfo):
+    """State of a training; ``done`` and ``total`` count iterations of all stages."""
+
+    state: TrainingState  # type: ignore[assignment]
+    doing: str | None = Field(None, description="current activity, in a few words")
+    system: str
+    model: str | None = Field(None, description="name@version once it is registered; None for a part")
+    candidate: bool | None = Field(None, description="whether the version stays a candidate")
+    training_seconds: float = 0.0
+    device_seconds: float = 0.0
+    budget: dict[str, Any] = Field(default_factory=dict)
+    stages: tuple[StageInfo, ...] = ()
+    checkpoints: int = 0
+    bytes: int | None = None
+    request: dict[str, Any] | None = None
+
+
+class TrainingInfoPage(_View):
+    """A page of trainings."""
+
+    trainings: list[TrainingInfo]
+    next_cursor: str | None = None
+
+
+class CheckpointInfo(_View):
+    """A checkpoint of a training."""
+
+    stage: int
+    system: str
+    iteration: int
+    loss: float | None = None
+    kept: bool = Field(description="whether its weights are still kept")
+    bytes: int
+    at: datetime
+    training_seconds: float
+    samples: str | None = Field(None, repr=False, description="a signed link to a picture of samples")
+
+
+class CheckpointInfoPage(_View):
+    """A page of checkpoints."""
+
+    checkpoints: list[CheckpointInfo]
+    next_cursor: str | None = None

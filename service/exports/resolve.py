@@ -35,6 +35,7 @@ from service.kit.frozen import _Frozen
 from service.kit.run_kinds import RunKind
 from service.kit.validation import UNPRINTABLE, Faults, unprintable
 from service.registry.catalogue import Catalogue
+from service.registry.references import recorded_key
 from service.runs.dataset_versions import Datasets
 from service.runs.repository import RunRepository
 
@@ -69,15 +70,15 @@ class SourceLookup:
 
     def job(self, spec: JobSpec) -> JobSource:
         """The job as a source. Raises InvalidDataset if its model is gone."""
-        return JobSource(self.repository, spec, self.card(spec.model))
+        return JobSource(self.repository, spec, self.card(spec.model_key))
 
-    def card(self, model: str) -> ModelCard:
-        """The model's card, which lists the classes of its twins. Raises InvalidDataset if the model is gone."""
+    def card(self, key: str) -> ModelCard:
+        """The card of a model by its key: it lists the classes of its twins. Raises InvalidDataset if it is gone."""
         try:
-            return self.catalogue.resolve(model)
+            return self.catalogue.pinned(key).card
         except (UnknownModel, CardError) as error:
             raise InvalidDataset(
-                f"twins of {model} cannot be exported without its card: {error.detail}. Register the model again"
+                f"twins of {key} cannot be exported without its card: {error.detail}. Register the model again"
             ) from None
 
     def open(self, source: ExportSource) -> StoredSource:
@@ -90,7 +91,7 @@ class SourceLookup:
             except UnknownDataset:
                 raise UnknownDataset(f"dataset {source.label} was deleted after the export had been accepted") from None
         spec = self.runs.read_spec(source.id, kind=RunKind.AUGMENTATION)
-        return AugmentationSource.open(self.repository, spec, self.card(str(spec.work["model"])))
+        return AugmentationSource.open(self.repository, spec, self.card(recorded_key(spec.work)))
 
     def mix(self, spec: ExportSpec) -> StoredMix:
         """All sources of the export as one. Raises InvalidDataset if their classes do not agree."""
@@ -215,14 +216,14 @@ def _about(lookup: SourceLookup, sources: Sequence[ExportSource], title: str | N
             continue
         if source.kind == "job":
             spec = lookup.repository.read_spec(source.id)
-            model, seed, values = spec.model, spec.seed, spec.described()
+            key, seed, values = spec.model_key, spec.seed, spec.described()
         else:
             work = lookup.runs.read_spec(source.id).work
-            model, seed = str(work["model"]), int(work["seed"])
+            key, seed = recorded_key(work), int(work["seed"])
             values = SamplingParameters.model_validate(work["sampling"]).described()
             if fit := work.get("fit"):
                 values |= {"fit": fit["fit"], "tile_px": fit["tile_px"], "twin_px_per_real_px": fit["scale"]}
-        models[model] = ModelAbout.of_card(lookup.card(model))
+        models[key] = ModelAbout.of_card(lookup.card(key))
         seeds.add(seed)
         parameters.append({key: value for key, value in values.items() if value is not None})
     shared = (

@@ -61,7 +61,7 @@ class BacklogReader:
         for open_job in found:
             spec, remaining = open_job.spec, open_job.remaining
             seconds = remaining * self.device_times.twin_seconds(spec)
-            by_model[spec.model].append((spec, remaining, seconds))
+            by_model[spec.model_key].append((spec, remaining, seconds))
             by_tenant[spec.tenant] += seconds
         models = tuple(
             ModelBacklog(

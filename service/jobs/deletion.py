@@ -39,6 +39,7 @@ class Deletion(_Frozen):
     tenant: str | None = Field(None, pattern=TENANT_PATTERN)
     retry_of: str | None = Field(None, pattern=JOB_ID_PATTERN)
     idempotency: str | None = Field(None, description="the key of the record that binds an Idempotency-Key to the job")
+    model: str | None = Field(None, description="the key of its model, among whose uses the job is listed")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,13 @@ class Deletions:
         now = datetime.now(UTC)
         self._write(
             Deletion(
-                job=spec.job, why=why, noted_at=now, tenant=spec.tenant, retry_of=spec.retry_of, idempotency=record
+                job=spec.job,
+                why=why,
+                noted_at=now,
+                tenant=spec.tenant,
+                retry_of=spec.retry_of,
+                idempotency=record,
+                model=spec.model_key,
             )
         )
 

@@ -33,7 +33,7 @@ class DeviceTimes:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def row_seconds(self, model: str) -> float | None:
-        """Seconds of one row-step of ``name@version`` in a full batch; None if none was measured. A store's error."""
+        """Seconds of one row-step of a model, by its key, in a full batch; None if unmeasured. A store's error."""
         with self._lock:
             read_at, found = self._read.get(model, (float("-inf"), None))
         if time.monotonic() - read_at > _REFRESH_S:
@@ -44,7 +44,7 @@ class DeviceTimes:
 
     def twin_seconds(self, spec: JobSpec) -> float:
         """Device-seconds of one twin of the job."""
-        row_s = self.row_seconds(spec.model)
+        row_s = self.row_seconds(spec.model_key)
         if row_s is None:
             return UNMEASURED_TWIN_S
         # at scale 1 and 0 guidance compares nothing, so a twin takes one row

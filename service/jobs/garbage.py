@@ -18,6 +18,7 @@ from service.jobs.sample_files import sample_files_of
 from service.jobs.spec import JobSpec, Summary
 from service.kit.frozen import parse_members
 from service.kit.prefetch import prefetch
+from service.registry.uses import drop_use
 from service.store import keys
 from service.store.base import ObjectInfo, ObjectStore
 from service.store.immutable import put_once
@@ -37,6 +38,8 @@ def remove_job(repository: JobRepository, deletion: Deletion, *, max_objects: in
         _unbind(store, deletion.idempotency, job)
     if deletion.retry_of is not None:
         _unbind(store, keys.job_retry(deletion.retry_of), job)
+    if deletion.model is not None:
+        drop_use(store, deletion.model, job)
     repository.usage.drop_job(job, deletion.tenant)
     repository.deletions.delete_entry(job)
     return None

@@ -96,8 +96,8 @@ class Quotas:
         if used >= self.stored_bytes:
             raise LimitReached(
                 f"tenant {tenant!r} has {used} bytes stored, of {self.stored_bytes} it may have; new requests "
-                f"are refused until there is room: delete jobs, datasets, exports or uploads that are no longer needed "
-                f"(DELETE /jobs/{{id}}, DELETE /uploads/{{id}}), or {_ASK}",
+                f"are refused until there is room: delete jobs, datasets, exports, models or uploads that are no "
+                f"longer needed (DELETE /jobs/{{id}}, DELETE /uploads/{{id}}), or {_ASK}",
                 retry_after_s=_STORE_RETRY_S,
                 limit="TWINSET_LIMIT_STORED_BYTES",
                 max=self.stored_bytes,
@@ -125,7 +125,7 @@ class Quotas:
             counted_at = self.clock()
             jobs = self.usage.stored_bytes(tenant)
             self._drop_ended(tenant, jobs)
-            ended = sum(jobs.values()) + self.usage.uploaded_bytes(tenant)
+            ended = sum(jobs.values()) + self.usage.uploaded_bytes(tenant) + self.usage.model_bytes(tenant)
             with self._lock:
                 self._counted[tenant] = (counted_at, ended)
         return ended + sum(self._running(tenant).values())

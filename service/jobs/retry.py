@@ -92,7 +92,7 @@ class Retries:
         faults = Faults()
         check_count(count, spec.priority, submitter.settings, faults)
         faults.raise_if_any()
-        submitter.catalogue.resolve(spec.model)
+        submitter.catalogue.pinned(spec.model_key)
         now = submitter.now()
         changes = {
             "format": max(spec.format, JobSpec.model_fields["format"].default),

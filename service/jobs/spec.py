@@ -22,6 +22,7 @@ from service.kit.seeds import SEED_MAX
 from service.kit.states import JobState
 from service.kit.tenants import DEFAULT_TENANT, TENANT_PATTERN
 from service.masks.types import GivenInstances, GivenMask
+from service.registry.references import model_key
 from service.store import keys
 from service.store.immutable import StoredObject
 from service.webhooks.spec import Callback
@@ -52,15 +53,19 @@ class StoredInput(NamedTuple):
 class JobSpec(GenerationParameters):
     """An accepted request, with everything decided. On one kind of machine, the same spec always gives the same bytes.
 
-    Formats: 4 for jobs whose twins are not the model's squares or have instances, which older workers cannot make; 3
-    for others; and 2 for jobs whose given masks have keys without an attempt.
+    Formats: 5 for jobs of a tenant's own model, and 4 for those whose twins are not the model's squares or have
+    instances, neither of which older workers can make; 3 for others; and 2 for jobs whose given masks have keys without
+    an attempt.
     """
 
-    format: Literal[2, 3, 4] = 3
+    format: Literal[2, 3, 4, 5] = 3
     job: str = Field(pattern=JOB_ID_PATTERN)
     tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN)
     name: str | None = Field(None, description="the requester's own words for the job")
     created_at: AwareDatetime
+    model_owner: str | None = Field(
+        None, pattern=TENANT_PATTERN, description="the tenant whose model it is; None for one of all tenants"
+    )
     weights_sha256: str = Field(pattern=SHA256_PATTERN)
     system: str
     sampler: SamplerConvention = Field(description="the card's convention, so that a manifest line stands alone")
@@ -107,6 +112,11 @@ class JobSpec(GenerationParameters):
         return GenerationParameters.model_construct(
             **{name: getattr(self, name) for name in GenerationParameters.model_fields}
         )
+
+    @property
+    def model_key(self) -> str:
+        """The key of its model, which names it for any tenant."""
+        return model_key(self.model_owner, self.model.rpartition(":")[2])
 
     @property
     def inputs(self) -> tuple[InputName, ...]:

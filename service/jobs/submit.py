@@ -20,6 +20,7 @@ from service.errors import (
     BrokerUnavailable,
     CardError,
     UnknownJob,
+    UnknownModel,
 )
 from service.jobs import idempotency
 from service.jobs.idempotency import RESERVATION_TTL, Reservation
@@ -34,6 +35,7 @@ from service.masks.given import with_references
 from service.masks.reader import MaskReader, ReadMask
 from service.masks.uploads import Uploads
 from service.registry.catalogue import Catalogue
+from service.registry.uses import add_use
 from service.settings import Settings
 from service.store.immutable import StoredObject, put_immutable
 
@@ -56,9 +58,18 @@ class JobSubmitter:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def submit(
-        self, request: GenerateRequest, *, tenant: str, body: dict[str, Any], idempotency_key: str | None = None
+        self,
+        request: GenerateRequest,
+        *,
+        tenant: str,
+        body: dict[str, Any],
+        idempotency_key: str | None = None,
+        model: str | None = None,
     ) -> tuple[JobSpec, bool]:
         """The job for ``request`` of ``tenant``, and whether this call made it. ``body`` is the request as it came.
+
+        ``model`` is the key of a model that was resolved before, for a set that was accepted with it; otherwise the
+        request's own is resolved now, once and for all of the job's chunks.
 
         When it returns, masks and spec are in the store. Raises :class:`InvalidRequest`, :class:`UnknownModel`,
         :class:`IdempotencyConflict`, :class:`LimitReached`, or the store's error; then no job was created.
@@ -76,7 +87,7 @@ class JobSubmitter:
                 _log.info("job %s was reserved but never written; writing it now", reservation.id)
 
         self.limits.check_stored(tenant=tenant)
-        spec, masks = self._spec(request, tenant, body, reservation)
+        spec, masks = self._spec(request, tenant, body, reservation, model)
         self.limits.take_queue(spec)
         job = None
         try:
@@ -92,8 +103,14 @@ class JobSubmitter:
     def accept(self, spec: JobSpec) -> tuple[JobSpec, bool]:
         """Writes the spec and sends the job's first chunks; the job's spec, and whether this call wrote it.
 
-        The job is counted as queued and its masks are stored before.
+        The job is counted as queued and its masks are stored before. Raises :class:`UnknownModel` if its model was
+        deleted meanwhile.
         """
+        try:
+            add_use(self.repository.store, spec.model_key, spec.job)
+        except UnknownModel:
+            self.limits.leave_queue(spec)
+            raise
         if not self.repository.write_spec(spec):
             return self.repository.read_spec(spec.job), False
         self._send_first_chunks(spec)
@@ -108,9 +125,15 @@ class JobSubmitter:
             raise reservation.conflict(f"came before, as job {job}, which was never accepted; send a new key")
 
     def _spec(
-        self, request: GenerateRequest, tenant: str, body: dict[str, Any], reservation: Reservation
+        self,
+        request: GenerateRequest,
+        tenant: str,
+        body: dict[str, Any],
+        reservation: Reservation,
+        model: str | None,
     ) -> tuple[JobSpec, tuple[ReadMask, ...]]:
-        card = self.catalogue.resolve(request.model)
+        entry = self.catalogue.find(request.model, tenant=tenant) if model is None else self.catalogue.pinned(model)
+        card = entry.card
         checked = admit(request, card, self.settings, self.reader, tenant=tenant)
         weights = card.files.get(WEIGHTS_FILE)
         if weights is None:
@@ -120,10 +143,11 @@ class JobSubmitter:
         asked = checked.parameters
         of_older_workers = asked.fit not in ("stretch", "canvas") and asked.instances is None
         spec = JobSpec(
-            **dict(asked),
-            format=3 if of_older_workers else 4,
+            **{**dict(asked), "model": entry.reference(tenant)},
+            format=5 if entry.owner is not None else 3 if of_older_workers else 4,
             job=reservation.id,
             tenant=tenant,
+            model_owner=entry.owner,
             name=checked.name,
             created_at=self.now(),
             weights_sha256=weights.sha256,

@@ -39,6 +39,7 @@ class TrainedFit(BaseModel):
     native_sizes_px: dict[Annotated[str, Field(pattern=RECTANGLE_PATTERN)], int] = Field(
         default_factory=dict, description="the images by their WIDTHxHEIGHT"
     )
+    window: Range | None = Field(None, description="levels of deep images that became black and white, if given")
     scale: TrainedScale = TrainedScale()
 
     @model_validator(mode="after")

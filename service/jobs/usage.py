@@ -5,6 +5,7 @@
                                             written for jobs accepted while queued samples are limited
     tenants/{tenant}/stored/{job}.{bytes}   those that have ended, with the bytes of their files, from before the
                                             summary; and runs (:mod:`service.runs`), by their ids
+    tenants/{tenant}/models/...             its models (:mod:`service.store.model_keys`)
 
 Each is written before what it counts, so a crash in between leaves an entry too many and never one too few. Such
 entries are removed before a request is refused because of them (:meth:`TenantUsage.reconcile`).
@@ -22,7 +23,7 @@ from service.jobs.spec import JobSpec
 from service.kit.ids import is_job_id
 from service.kit.prefetch import prefetch
 from service.kit.run_kinds import kind_of
-from service.store import keys, run_keys
+from service.store import keys, model_keys, run_keys
 from service.store.base import ObjectInfo, ObjectStore
 
 _MAX_RECONCILED = 100
@@ -111,6 +112,15 @@ class TenantUsage:
     def uploaded_bytes(self, tenant: str) -> int:
         """The bytes of the tenant's uploaded masks."""
         return sum(info.size for info in self.store.list(keys.uploads_prefix(tenant)))
+
+    def model_bytes(self, tenant: str) -> int:
+        """The bytes of the tenant's registered models. Each counts in full, also if others have the same weights."""
+        sizes: dict[str, int] = {}
+        for info in self.store.list(model_keys.tenant_models_prefix(tenant)):
+            version, _, size = info.key.rpartition("/")
+            if size.isascii() and size.isdigit():
+                sizes[version] = max(int(size), sizes.get(version, 0))
+        return sum(sizes.values())
 
     def reconcile(self, tenant: str, *, now: datetime | None = None) -> int:
         """Removes outdated entries, those of the oldest jobs first; how many.

@@ -15,6 +15,7 @@ class RunKind(StrEnum):
     DATASET = "dataset"
     AUGMENTATION = "augmentation"
     EXPORT = "export"
+    TRAINING = "training"
 
     @property
     def letter(self) -> str:
@@ -29,7 +30,7 @@ class RunKind(StrEnum):
     @property
     def words(self) -> str:
         """The kind with its article, for messages."""
-        return f"{'a' if self is RunKind.DATASET else 'an'} {self.value}"
+        return f"{'an' if self.value[0] in 'aeiou' else 'a'} {self.value}"
 
 
 RUN_ID_PATTERN = rf"^[{''.join(kind.letter for kind in RunKind)}]{ID_BODY}$"

@@ -38,6 +38,24 @@ class JobState(StrEnum):
         return self is JobState.CANCELLING or JobState.CANCELLING in TRANSITIONS[self]
 
 
+class TrainingState(StrEnum):
+    """The state of a training: a run's, with two of its own."""
+
+    QUEUED = "queued"
+    VALIDATING = "validating"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows this state."""
+        return self.value in ENDED
+
+
 ENDED = frozenset({JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {

@@ -22,13 +22,17 @@ _CONSTANT_SUM = sum(_HEADER % (b"", b"", 0)) - sum(b"000000\x00 ") + 8 * ord(" "
 
 def members(*files: tuple[str, bytes]) -> bytes:
     """Files (name, contents) as tar members: header, contents, padding. Mode 0644, no owner, no time."""
-    return b"".join(
-        [
-            part
-            for name, data in files
-            for part in (_header(name, len(data)), data, _PADDING[: -len(data) % BLOCK_BYTES])
-        ]
-    )
+    return b"".join([part for name, data in files for part in (header(name, len(data)), data, padding(len(data)))])
+
+
+def padding(size: int) -> bytes:
+    """What follows the ``size`` bytes of a member, up to a whole block."""
+    return _PADDING[: -size % BLOCK_BYTES]
+
+
+def member_bytes(size: int) -> int:
+    """The bytes of a member with a plain name and ``size`` bytes of contents: header, contents and padding."""
+    return BLOCK_BYTES + size + -size % BLOCK_BYTES
 
 
 def end(size: int) -> bytes:
@@ -36,7 +40,8 @@ def end(size: int) -> bytes:
     return bytes(2 * BLOCK_BYTES + -(size + 2 * BLOCK_BYTES) % RECORD_BYTES)
 
 
-def _header(name: str, size: int) -> bytes:
+def header(name: str, size: int) -> bytes:
+    """The header of a member; its contents and padding follow."""
     encoded = name.encode()
     if len(encoded) > 100 or not name.isascii():
         info = tarfile.TarInfo(name)

@@ -3,7 +3,8 @@
     EmbeddedStack(folder) as stack:   start the broker, which locks the folder; API and workers; wait for the API
     end of the block:                 API and workers get SIGTERM, then SIGKILL; then the broker stops
 
-There are two workers: one makes twins; the other, the bulk worker, needs no torch.
+There are two workers: one makes twins; the other, the bulk worker, needs no torch. A third one, which trains, is
+started with the first training.
 
 The folder holds everything (``store/``, ``broker/``, ``logs/``, ``secret``), so a stack that is started on it again
 continues where the last one was stopped or killed.
@@ -23,16 +24,25 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from service.errors import NotReady, SettingsError
 from service.local.children import ChildProcesses
 from service.store.signing import set_aside_emptied
 from service.webhooks.secrets import SECRET_FILE
 
+if TYPE_CHECKING:
+    from redis import Redis
+
 _READY_TIMEOUT_S = 60.0
 _POLL_INTERVAL_S = 0.05
 _CRASH_LOOP_S = 20.0
-_WORKERS = {"worker": "workers.main", "bulk-worker": "workers.bulk.main"}
+_TRAINING_WORKER = "training-worker"
+_WORKERS = {
+    "worker": "workers.main",
+    "bulk-worker": "workers.bulk.main",
+    _TRAINING_WORKER: "workers.trainings.main",
+}
 """The workers' modules, by the name of their log file."""
 _SECRETS = {
     "secret": "A new one is made: signed links from before are no longer valid",
@@ -71,6 +81,7 @@ class EmbeddedStack:
         self._settings = dict(settings or {})
         self._on_step = on_step
         self._parts = ExitStack()
+        self._redis: Redis | None = None
 
     def __enter__(self) -> EmbeddedStack:
         self.start()
@@ -119,6 +130,28 @@ class EmbeddedStack:
                 return f"the {worker.name} {exit_reason} and was restarted; its log is {worker.log}"
         self.check()
         return None
+
+    def start_wanted(self) -> None:
+        """Starts the training worker once a training waits. Call it now and then."""
+        if any(child.name == _TRAINING_WORKER for child in self.processes.children):
+            return
+        from redis.exceptions import RedisError
+
+        from service.broker.run_queue import TRAIN_QUEUE
+
+        try:
+            if self._broker().llen(TRAIN_QUEUE):
+                self._start_worker(_TRAINING_WORKER)
+        except RedisError:
+            return  # the broker's end is told by check()
+
+    def _broker(self) -> Redis:
+        from redis import Redis
+
+        if self._redis is None:
+            self._redis = Redis.from_url(self.broker_url, socket_timeout=2.0)
+            self._parts.callback(self._redis.close)
+        return self._redis
 
     def _start_worker(self, name: str) -> None:
         self.processes.start(name, _WORKERS[name], environment=self._environment())

@@ -10,7 +10,7 @@ class ShapeChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model: str = Field(description="name@version")
+    model: str = Field(description="its key: name@version, or owner:name@version")
     machine: dict[str, str]
     rows: int = Field(ge=2)
     seconds_per_row: dict[int, float]

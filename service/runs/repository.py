@@ -20,6 +20,8 @@ from service.kit.frozen import parse_members, parse_stored
 from service.kit.run_kinds import RunKind, kind_of
 from service.kit.states import JobState
 from service.kit.validation import truncated_repr
+from service.registry.references import recorded_key
+from service.registry.uses import drop_use
 from service.runs.spec import RunSpec, RunSummary
 from service.runs.version_numbers import forget_version
 from service.store import run_keys
@@ -200,7 +202,8 @@ class RunRepository:
         A run that has not ended is cancelled. A callback that has not been delivered is deleted with the run.
         """
         dataset = spec.name if spec.kind is RunKind.DATASET else None
-        self._delete(spec.run, spec.tenant, spec.idempotency, why, dataset)
+        model = recorded_key(spec.work) if spec.kind is RunKind.AUGMENTATION and "model" in spec.work else None
+        self._delete(spec.run, spec.tenant, spec.idempotency, why, dataset, model)
 
     def delete_unreadable(self, run: str, tenant: str, *, dataset: str | None = None) -> None:
         """Deletes a run whose spec or summary cannot be read, as :meth:`delete` does. ``dataset``: its name@version."""
@@ -212,8 +215,11 @@ class RunRepository:
         own = isinstance(bound, str) and bound.startswith(f"idempotency/{tenant}/")
         self._delete(run, tenant, bound if own else None, "asked for", dataset)
 
-    def _delete(self, run: str, tenant: str, idempotency: str | None, why: str, dataset: str | None) -> None:
+    def _delete(
+        self, run: str, tenant: str, idempotency: str | None, why: str, dataset: str | None, model: str | None = None
+    ) -> None:
         entry = {"format": 1, "run": run, "why": why, "tenant": tenant, "idempotency": idempotency, "dataset": dataset}
+        entry |= {} if model is None else {"model": model}
         self.store.put(run_keys.deleting_run(run), json.dumps(entry).encode())
 
     def is_deleted(self, run: str) -> bool:
@@ -256,6 +262,8 @@ class RunRepository:
         usage = TenantUsage(self.store)
         if isinstance(entry.get("dataset"), str):
             forget_version(self.store, entry["tenant"], entry["dataset"], run)
+        if isinstance(entry.get("model"), str):
+            drop_use(self.store, entry["model"], run)
         for tenant in [entry["tenant"]] if entry else list(usage.tenants()):
             usage.drop_bytes(tenant, run)
             self.store.delete(run_keys.tenant_run(tenant, run))

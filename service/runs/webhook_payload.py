@@ -55,7 +55,7 @@ RUN_EXAMPLE: JsonValue = {
         },
     },
 }
-_LINKED = {RunKind.EXPORT: ("files",), RunKind.AUGMENTATION: ("samples",)}
+_LINKED = {RunKind.EXPORT: ("files",), RunKind.AUGMENTATION: ("samples",), RunKind.TRAINING: ("checkpoints",)}
 """Paths below a run's, where the API lists what a run of that kind has made."""
 
 
@@ -98,12 +98,12 @@ class CallbackMessage(_Part):
 
 
 class EndedRun(_Part):
-    """An export or an augmentation set that has ended."""
+    """An export, an augmentation set or a training that has ended."""
 
     id: str
     name: str | None
     state: Literal["succeeded", "partial", "failed", "cancelled"]
-    done: int = Field(description="items written, or twins accepted")
+    done: int = Field(description="items written, twins accepted, or iterations")
     total: int | None = Field(description="items in all, or twins wanted")
     reason: str | None = Field(description="why it ended as it did, where there is more to say")
     created_at: Moment
@@ -112,7 +112,7 @@ class EndedRun(_Part):
 
 
 class RunCallbackMessage(_Part):
-    """The body of the callback of an export or an augmentation set."""
+    """The body of the callback of an export, an augmentation set or a training."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [RUN_EXAMPLE]})
 
@@ -125,6 +125,9 @@ class RunCallbackMessage(_Part):
         "augmentation.partial",
         "augmentation.failed",
         "augmentation.cancelled",
+        "training.succeeded",
+        "training.failed",
+        "training.cancelled",
     ]
     timestamp: Moment = Field(
         description="when the run ended; the header webhook-timestamp has the moment of the attempt"

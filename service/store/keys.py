@@ -312,14 +312,15 @@ def model_file(name: str, version: str, file: str) -> str:
 
 
 def shape_choices_prefix(model: str) -> str:
-    """The batch shapes measured for ``name@version``."""
-    name, _, version = model.partition("@")
-    return f"shapes/{name}/{version}/"
+    """The batch shapes measured for a model, by its key: ``name@version``, or ``owner:name@version``."""
+    owner, _, own = model.rpartition(":")
+    name, _, version = own.partition("@")
+    return f"shapes/{owner}/{name}/{version}/" if owner else f"shapes/{name}/{version}/"
 
 
-def shape_choice(name: str, version: str, machine_sha256: str) -> str:
-    """The batch shape measured for a model on a machine type."""
-    return f"shapes/{name}/{version}/{_checked_sha256(machine_sha256)}.json"
+def shape_choice(model: str, machine_sha256: str) -> str:
+    """The batch shape measured for a model, by its key, on a machine type."""
+    return f"{shape_choices_prefix(model)}{_checked_sha256(machine_sha256)}.json"
 
 
 def idempotency(tenant: str, sha256: str) -> str:

@@ -186,7 +186,9 @@ class AugmentationRun:
             self.context.check()
             body = GenerateRequest.model_validate(request)
             key = self.rounds.job_key(number, place)
-            made, _ = worker.submitter.submit(body, tenant=spec.tenant, body=request, idempotency_key=key)
+            made, _ = worker.submitter.submit(
+                body, tenant=spec.tenant, body=request, idempotency_key=key, model=self.work.model_key
+            )
             jobs.append(RoundJob(job=made.job, lines=tuple(members)))
         self.rounds.write_jobs(number, RoundJobs(jobs=tuple(jobs)))
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from celery import Celery
 
-from service.broker.run_queue import RUN_TASK, run_celery_options
+from service.broker.run_queue import RUN_QUEUE, RUN_TASK, run_celery_options
+from service.kit.run_kinds import RunKind
 from service.settings import Settings
 from workers.bulk.alone import execute_alone
+from workers.bulk.context import RunHandler
 from workers.bulk.execute import RunOutcome, execute_run, parse_run_id
 from workers.bulk.handlers import handlers
 from workers.bulk.worker import BulkWorker
@@ -17,11 +20,20 @@ from workers.runtime.celery_options import worker_options
 logger = logging.getLogger(__name__)
 
 
-def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
-    """The Celery application of ``worker``. If the process dies, the sweeper requeues the runs it was executing."""
+def create_bulk_app(
+    settings: Settings,
+    worker: BulkWorker,
+    kinds: Mapping[RunKind, RunHandler] | None = None,
+    *,
+    queue: str = RUN_QUEUE,
+) -> Celery:
+    """The Celery application of ``worker``, with the handlers of the runs in ``queue``.
+
+    If the process dies, the sweeper requeues the runs it was executing.
+    """
     app = Celery("twinset-bulk", set_as_current=False)
-    app.conf.update(run_celery_options(settings) | worker_options(settings.bulk_threads))
-    kinds = handlers()
+    app.conf.update(run_celery_options(settings, queue) | worker_options(worker.slots.count))
+    kinds = handlers() if kinds is None else kinds
 
     def execute(run: str) -> str:
         """Executes the run that comes next, or if none waits the one that the message names; returns its outcome."""

@@ -25,6 +25,7 @@ from service.runs.spec import RunSummary
 from service.store import run_keys
 from service.store.base import ObjectStore
 from service.store.keys import ATTEMPT
+from service.trainings.records import TrainingRecords
 
 _HAS_ATTEMPT = re.compile(rf"\.{ATTEMPT}\.")
 
@@ -48,6 +49,11 @@ def clean_up_run(runs: RunRepository, summary: RunSummary) -> None:
         counted = Rounds(store, run).counted_keys()
         rounds = (info.key for info in store.list(f"{run_keys.run_prefix(run)}rounds/"))
         _delete(runs, (key for key in rounds if _HAS_ATTEMPT.search(key) and key not in counted))
+    elif kind is RunKind.TRAINING:
+        # checkpoints stay, so that one may be tried, or gone on from; a file that no record names goes
+        counted = TrainingRecords(store, run).counted_keys()
+        made = (info.key for info in store.list(run_keys.run_prefix(run)))
+        _delete(runs, (key for key in made if _HAS_ATTEMPT.search(key) and key not in counted))
     else:
         # a failed dataset keeps the report, which says why
         kept = {layout.report(run)} if kind is RunKind.DATASET and summary.state is JobState.FAILED else set()

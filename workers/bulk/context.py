@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from redis.exceptions import RedisError
+
+from service.broker import redis_keys
 from service.kit.states import JobState
 from service.runs.progress import publish_progress
 from service.runs.spec import RunSpec
@@ -78,6 +82,11 @@ class RunContext:
             return True
         return False
 
+    def forget_attempts(self) -> None:
+        """Forgets the attempts so far: the run has come further, so what ended them does not hold it up."""
+        with suppress(RedisError):
+            self.worker.redis.delete(redis_keys.run_attempts(self.spec.run), redis_keys.run_error(self.spec.run))
+
     def report_progress(self, done: int, total: int | None, note: str = "") -> bool:
         """Publishes the run's progress, at most twice a second. Returns whether it did."""
         now = time.monotonic()
@@ -103,3 +112,5 @@ class RunHandler:
 
     handle: Callable[[RunContext], Finished | RetryLater]
     on_cancel: Callable[[RunContext], Finished] = cancel_keeping_nothing
+    isolated: bool = False
+    """Whether child processes do the work, so that the death of this process says nothing of the run."""

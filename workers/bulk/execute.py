@@ -85,7 +85,7 @@ def _deliver(
         return RunOutcome.NOTHING_TO_DO, error.detail
     if worker.runs.read_summary(run) is not None:
         return RunOutcome.NOTHING_TO_DO, "it has ended"
-    if alone is not None and _died_with_its_worker(worker, run):
+    if alone is not None and not kinds[spec.kind].isolated and _died_with_its_worker(worker, run):
         ended = alone(worker, run)
         if ended is None:
             retry_later(worker, run, _ALONE_LATER_S)
@@ -105,7 +105,8 @@ def _deliver(
         if context.is_cancelled():
             return _cancel(context, kinds[spec.kind])
         try:
-            return _attempt(context, kinds[spec.kind], lease, alone=alone is None)
+            handler = kinds[spec.kind]
+            return _attempt(context, handler, lease, alone=alone is None and not handler.isolated)
         finally:
             if lease.lost:
                 _clean_up_after_takeover(worker, run)

@@ -1,17 +1,18 @@
-"""Retention: deletes exports and augmentation sets some days after their end; datasets stay.
+"""Retention: deletes exports, augmentation sets and trainings some days after their end; datasets and models stay.
 
-Once a minute it looks at one page of the old runs of each kind. An augmentation set that an unfinished export reads is
-kept until that export has ended.
+Once a minute it looks at one page of the old runs of each kind. An augmentation set that an unfinished export reads,
+or a training whose part or checkpoint an unfinished one needs, is kept until that has ended.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from service.errors import RecordUnreadable, TwinsetError, UnknownRun
 from service.kit.run_kinds import RunKind, kind_of
@@ -22,7 +23,7 @@ from workers.runtime.paging import OldestFirstPages, utc_now
 logger = logging.getLogger(__name__)
 _POLL_INTERVAL_S = 60.0
 _PAGE = 100
-EXPIRING = (RunKind.EXPORT, RunKind.AUGMENTATION)
+EXPIRING = (RunKind.EXPORT, RunKind.AUGMENTATION, RunKind.TRAINING)
 
 
 @dataclass
@@ -64,25 +65,30 @@ class RunRetention:
         if summary is None or summary.finished_at >= before:
             return
         spec = runs.read_spec(run)
-        if spec.kind is RunKind.AUGMENTATION and self._is_read(run):
-            logger.info("run=%s has expired, but is kept because an unfinished export reads it", run)
+        if spec.kind is not RunKind.EXPORT and self._is_needed(run, spec.kind):
+            logger.info("run=%s has expired, but is kept because a run that has not ended needs it", run)
             return
         runs.delete(spec, "expired")
         metrics.EXPIRED.labels(spec.kind.value).inc()
         logger.info("run=%s deleted by retention: it ended %s", run, summary.finished_at.isoformat(timespec="seconds"))
 
-    def _is_read(self, run: str) -> bool:
-        """Whether an unfinished export names the set as a source."""
+    def _is_needed(self, run: str, kind: RunKind) -> bool:
+        """Whether an unfinished export names the set as a source, or an unfinished training builds on this one."""
         runs = self.worker.runs
-        for export in runs.open_runs():
-            if kind_of(export) is not RunKind.EXPORT:
+        by = RunKind.EXPORT if kind is RunKind.AUGMENTATION else RunKind.TRAINING
+        for other in runs.open_runs():
+            if kind_of(other) is not by:
                 continue
             try:
-                if runs.read_summary(export) is not None:
-                    continue
-                sources = runs.read_spec(export).work.get("sources", ())
+                if runs.read_summary(other) is None and run in _needed(runs.read_spec(other).work):
+                    return True
             except (UnknownRun, RecordUnreadable):
                 continue
-            if any(isinstance(source, dict) and source.get("id") == run for source in sources):
-                return True
         return False
+
+
+def _needed(work: Mapping[str, Any]) -> set[str]:
+    """The runs that the work of an export or a training needs."""
+    found = {str(source["id"]) for source in work.get("sources", ()) if isinstance(source, dict) and "id" in source}
+    found |= {str(ref).removeprefix("training/") for stage in work.get("stages", ()) for ref in stage["uses"].values()}
+    return found | {str(work.get("continues"))}

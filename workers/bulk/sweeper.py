@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from service.broker import redis_keys
-from service.broker.fair_queue import Flow
-from service.broker.run_queue import RUN_QUEUE
+from service.broker.fair_queue import Flow, TenantQueues
+from service.broker.run_queue import RUN_QUEUES, TRAIN_QUEUES
 from service.errors import BrokerUnavailable, TwinsetError, UnknownRun
 from service.kit.run_kinds import RunKind, kind_of
 from service.store import run_keys
+from service.trainings import control
 from workers.bulk import metrics
 from workers.bulk.augmentation_jobs import delete_jobs
 from workers.bulk.cleanup import clean_up_run
@@ -49,6 +50,7 @@ class RunSweeper(PeriodicTask):
             ttl_s=max(settings.lease_s, 3 * interval_s),
             interval_s=interval_s,
         )
+        self._queues = [TenantQueues(self.worker.redis, group) for group in (RUN_QUEUES, TRAIN_QUEUES)]
         self._retention = self.retention or RunRetention(self.worker)
         self._leftovers = self.leftovers or RunLeftovers(self.worker)
 
@@ -100,7 +102,10 @@ class RunSweeper(PeriodicTask):
                 return
             if worker.leases.live(run):
                 return
-            if worker.redis.exists(redis_keys.run_retry_later(run)) and not repository.is_cancelled(run):
+            if not repository.is_cancelled(run) and (
+                worker.redis.exists(redis_keys.run_retry_later(run))
+                or (kind_of(run) is RunKind.TRAINING and control.is_paused(worker.store, run))
+            ):
                 return
             worker.queue.send_run(run, repository.read_spec(run).tenant)
             metrics.REQUEUED.labels(str(kind_of(run))).inc()
@@ -121,8 +126,12 @@ class RunSweeper(PeriodicTask):
         by_tenant: dict[str, list[str]] = {}
         for run, tenant in self._tenants.items():
             by_tenant.setdefault(tenant, []).append(run)
-        queue = self.worker.slots.queue
-        return {run for tenant, some in by_tenant.items() for run in queue.waiting(Flow(tenant, RUN_QUEUE), some)}
+        return {
+            run
+            for queues in self._queues
+            for tenant, some in by_tenant.items()
+            for run in queues.waiting(Flow(tenant, queues.group.queues[0]), some)
+        }
 
     def _tenant(self, run: str) -> str | None:
         """The run's tenant, read once; None if it cannot be told."""
@@ -137,7 +146,8 @@ class RunSweeper(PeriodicTask):
     def _replace_lost_messages(self) -> None:
         """Sends a message for each run that waits without one: a worker that dies takes along those it has read."""
         try:
-            for item in self.worker.slots.queue.without_message(_MAX_MESSAGES_AT_ONCE):
-                self.worker.queue.send_run(item.name, item.flow.tenant)
+            for queues in self._queues:
+                for item in queues.without_message(_MAX_MESSAGES_AT_ONCE):
+                    self.worker.queue.send_run(item.name, item.flow.tenant)
         except BrokerUnavailable as error:
             logger.warning("%s", error.detail)

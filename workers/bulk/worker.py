@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
-from service.broker.fair_queue import TenantQueues
+from service.broker.fair_queue import QueueGroup, TenantQueues
 from service.broker.live_state import LiveState
 from service.broker.queues import ChunkSender, JobQueue
 from service.broker.run_queue import RUN_QUEUES, RunQueue, RunSender
@@ -69,8 +69,10 @@ def open_bulk_worker(
     queue: RunSender | None = None,
     chunks: ChunkSender | None = None,
     grace_s: float = 8.0,
+    queues: QueueGroup = RUN_QUEUES,
+    slots: int | None = None,
 ) -> BulkWorker:
-    """Builds a worker from settings, without any network access."""
+    """Builds a worker from settings, without any network access. It takes ``slots`` runs of ``queues`` at once."""
     store = store or open_store(settings)
     redis = connect(settings)
     live_state = LiveState(settings.broker_url)
@@ -97,7 +99,7 @@ def open_bulk_worker(
         leases=leases,
         renewer=LeaseRenewer(leases, settings.lease_s),
         queue=queue or RunQueue(settings),
-        slots=ProcessSlots(TenantQueues(redis, RUN_QUEUES), settings.bulk_threads),
+        slots=ProcessSlots(TenantQueues(redis, queues), slots or settings.bulk_threads),
         redis=redis,
         name=name,
         shutdown=Shutdown(grace_s),

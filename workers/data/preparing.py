@@ -105,6 +105,7 @@ def prepare(
     images_only: bool = False,
     window: Levels | None = None,
     settings: Settings | None = None,
+    tenant: str = DEFAULT_TENANT,
 ) -> PreparedDataset:
     """The dataset in a folder or archive, or the stored ``name`` or ``name@version``.
 
@@ -116,7 +117,12 @@ def prepare(
     levels = replace(window or Levels(), strict=True)
     with dataset_faults(str(source)):
         if not path.exists():
-            return _stored(str(source), settings)
+            if window is not None and is_dataset_name(str(source).partition("@")[0]):
+                raise DatasetInvalid(
+                    f"the levels of {source} became black and white when it was pushed to the store, so --window "
+                    f"{window.low:g},{window.high:g} comes too late; give the folder or archive that was pushed"
+                )
+            return _stored(str(source), settings, tenant)
         cache = settings.data_dir / "prepared"
         copy = cache / f"{plain_name(path)[:40]}-{_fingerprint(path, images_only, levels)}"
         cache.mkdir(parents=True, exist_ok=True)
@@ -143,7 +149,7 @@ def dataset_faults(what: str) -> Iterator[None]:
         raise DatasetInvalid(f"{what}: {error.detail}") from None
 
 
-def _stored(reference: str, settings: Settings) -> PreparedDataset:
+def _stored(reference: str, settings: Settings, tenant: str) -> PreparedDataset:
     name = reference.partition("@")[0]
     if not is_dataset_name(name):
         raise DatasetInvalid(
@@ -152,7 +158,7 @@ def _stored(reference: str, settings: Settings) -> PreparedDataset:
         )
     store = open_store(settings)
     try:
-        dataset = Datasets(RunRepository(store), DEFAULT_TENANT).ready(reference)
+        dataset = Datasets(RunRepository(store), tenant).ready(reference)
     except TwinsetError as error:
         raise DatasetInvalid(
             f"{reference} is no file or folder, and in the store {settings.store_url} the {error.detail}"
@@ -211,7 +217,8 @@ def _fingerprint(path: Path, images_only: bool, levels: Levels) -> str:
     """Digits that change with any file of the dataset, by path, size and times, and with the version of the readers."""
     found = hashlib.sha256(repr((__version__, _FORMAT, images_only, levels)).encode())
     for file in [path] if path.is_file() else _files(path):
-        state = file.lstat()
+        # links in a dataset are not followed, but it may itself be one
+        state = file.stat() if file == path else file.lstat()
         name = file.name if file == path else file.relative_to(path).as_posix()
         found.update(repr((name, state.st_size, state.st_mtime_ns, state.st_ctime_ns)).encode())
     return found.hexdigest()[:16]

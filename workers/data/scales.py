@@ -12,8 +12,17 @@ from workers.data.fit import Fit
 _COUNTED_SIZES = 3
 
 
-def scale_about(fit: Fit, size_px: int, sizes: np.ndarray, metres_per_px: float | None) -> dict[str, Any]:
-    """What ``training.fit`` of a card holds, for images of ``sizes`` ``(N, 2)``, (width, height)."""
+def scale_about(
+    fit: Fit,
+    size_px: int,
+    sizes: np.ndarray,
+    metres_per_px: float | None,
+    window: tuple[float, float] | None = None,
+) -> dict[str, Any]:
+    """What ``training.fit`` of a card holds, for images of ``sizes`` ``(N, 2)``, (width, height).
+
+    ``window`` has the levels of deep images that became black and white, if they were given.
+    """
     counted = Counter(f"{width}x{height}" for width, height in sizes.tolist())
     scale: dict[str, Any] = {"px_per_image_px": _scales(fit, size_px, sizes)}
     if metres_per_px is not None:
@@ -24,6 +33,7 @@ def scale_about(fit: Fit, size_px: int, sizes: np.ndarray, metres_per_px: float 
         "kind": fit.kind,
         "size_px": size_px,
         "native_sizes_px": dict(sorted(counted.items(), key=lambda item: -item[1])[:_COUNTED_SIZES]),
+        **({} if window is None else {"window": list(window)}),
         "other_native_sizes": max(0, len(counted) - _COUNTED_SIZES),
         "scale": scale,
     }

@@ -20,6 +20,7 @@ from service.datasets.reading.images import FORMAT as IMAGES
 from service.datasets.reading.levels import Levels
 from service.datasets.splits import canonical_split
 from service.datasets.stored.dataset import StoredDataset
+from service.kit.tenants import DEFAULT_TENANT
 from service.kit.validation import closest_match
 from service.settings import Settings
 from workers.data.fit import Fit
@@ -48,6 +49,8 @@ class TrainingSet:
     dataset: StoredDataset = field(repr=False, compare=False)
     listing: Path | None = None
     fit: Fit = field(default_factory=Fit)
+    window: Levels | None = None
+    """The levels that became black and white, if they were given."""
     notices: list[str] = field(default_factory=list, repr=False, compare=False)
     """Sentences on the data, to be read before training."""
 
@@ -61,13 +64,14 @@ class TrainingSet:
         window: Levels | None = None,
         fit: Fit | None = None,
         settings: Settings | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> TrainingSet:
         """Opens a folder, an archive, or ``name@version`` of the store; what is faulty is left out, and noticed.
 
         ``listing`` is a file of stems that replaces the train split; ``images_only`` takes images without masks too.
-        Raises :class:`DatasetInvalid` naming what is missing or wrong.
+        ``tenant`` is whose ``name@version`` it is. Raises :class:`DatasetInvalid` naming what is missing or wrong.
         """
-        prepared = prepare(source, images_only=images_only, window=window, settings=settings)
+        prepared = prepare(source, images_only=images_only, window=window, settings=settings, tenant=tenant)
         dataset = prepared.open_dataset()
         classes = () if images_only else training_classes(dataset.classes, str(source))
         about = dataset.about
@@ -82,11 +86,18 @@ class TrainingSet:
             dataset=dataset,
             listing=listing,
             fit=fit or Fit(),
+            window=window,
             notices=list(prepared.notices(str(source))),
         )
         if listing is not None:
             opened.rows(listed_stems(listing), of=listing)
         return opened
+
+    @property
+    def name_and_window(self) -> str:
+        """What a run has to be resumed on: the name, with the window that was given."""
+        window = None if self.window is None else self.window.window
+        return self.name if window is None else f"{self.name} through --window={window[0]:g},{window[1]:g}"
 
     @property
     def folder(self) -> Path:
@@ -296,7 +307,8 @@ class TrainingSet:
 
     def scale_about(self, size_px: int, stems: Sequence[str]) -> dict[str, Any]:
         """For the card: the fit, the native sizes of the training images, and the scale in pixels and metres."""
-        return scale_about(self.fit, size_px, self.index.sizes[self.rows(stems)], self.metres_per_px)
+        window = None if self.window is None else self.window.window
+        return scale_about(self.fit, size_px, self.index.sizes[self.rows(stems)], self.metres_per_px, window)
 
 
 def _stem(path: str) -> str:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from workers.evaluation.options import CommonOptions, check_system, common_options, find_model, fit_of
+from workers.evaluation.options import (
+    CommonOptions,
+    EvaluateCommand,
+    check_system,
+    common_options,
+    find_model,
+    fit_of,
+    window_of,
+)
 from workers.evaluation.progress_bar import ProgressBars
 from workers.training.command_support import errors_in_one_line
 
 
-@click.command("cosimgen")
+@click.command("cosimgen", cls=EvaluateCommand)
 @common_options
 @click.option("--count", default=200, show_default=True, type=click.IntRange(1), help="Twins for each way of asking.")
 @click.option(
@@ -56,7 +64,7 @@ def cosimgen(common: CommonOptions, count: int, by: str, size: int | None) -> No
                 segmenters=settings,
                 features=common.open_features(),
             )
-            data = TrainingSet.open(common.data, fit=fit_of(card))
+            data = TrainingSet.open(common.data, window=window_of(card), fit=fit_of(card))
             common.out.mkdir(parents=True, exist_ok=True)  # refuses an unwritable folder before the work
             figures, made = evaluate(system, data, plan, common.cache, has_up=common.has_up, progress=progress)
             progress.close()

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from workers.evaluation.options import CommonOptions, check_system, common_options, find_model, fit_of
+from workers.evaluation.options import (
+    CommonOptions,
+    EvaluateCommand,
+    check_system,
+    common_options,
+    find_model,
+    fit_of,
+    window_of,
+)
 from workers.evaluation.progress_bar import ProgressBars
 from workers.training.command_support import errors_in_one_line
 
@@ -60,7 +68,7 @@ def mask_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command("siamese")
+@click.command("siamese", cls=EvaluateCommand)
 @common_options
 @mask_options
 def siamese(common: CommonOptions, **chosen: Any) -> None:
@@ -72,7 +80,7 @@ def siamese(common: CommonOptions, **chosen: Any) -> None:
     measure("siamese-diffusion", common, **chosen)
 
 
-@click.command("pathdiff")
+@click.command("pathdiff", cls=EvaluateCommand)
 @common_options
 @mask_options
 def pathdiff(common: CommonOptions, **chosen: Any) -> None:
@@ -103,7 +111,8 @@ def measure(
             folder = find_model(common.model)
             check_system(folder, system_name)
             others = [_ablation(name, common) for name in (*ablations, *further)]
-            data = TrainingSet.open(common.data, fit=fit_of(load_card(folder)))
+            trained = load_card(folder)
+            data = TrainingSet.open(common.data, window=window_of(trained), fit=fit_of(trained))
             system = load_system(folder, device=common.device, dtype=common.dtype)
             plan = _plan(system.card, common, **chosen)
             common.out.mkdir(parents=True, exist_ok=True)  # refuses an unwritable folder before the work

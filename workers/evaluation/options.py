@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model_store import bundled_folder
-from workers.training.options import DATASET_HELP
+from service.cli.config_file import ConfiguredCommand
+from workers.training.options import COMMANDS, DATASET_HELP
 
 if TYPE_CHECKING:
     from model_store.card import ModelCard
     from model_store.features import FeatureNetwork
+    from service.datasets.reading.levels import Levels
     from workers.data.fit import Fit
+
+
+class EvaluateCommand(ConfiguredCommand):
+    """An evaluation, whose options stand in the section ``evaluate`` of a file."""
+
+    sections = (*COMMANDS, "evaluate")
+    section = "evaluate"
+
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -45,10 +55,10 @@ _OPTIONS = (
         help="Feature network of the Frechet distance; 'best' takes what is installed, 'none' leaves it out.",
     ),
     click.option(
-        "--no-up/--has-up",
-        "no_up",
+        "--has-up/--no-up",
+        "has_up",
         default=None,
-        help="Whether scenes may be turned and flipped [default: dataset.json's].",
+        help="Whether scenes have an up, so that they may not be turned and flipped [default: dataset.json's].",
     ),
     click.option(
         "--record", is_flag=True, help="Also write the figures on the card of the model folder, as its `measured`."
@@ -72,7 +82,7 @@ class CommonOptions:
     segmenters: Path | None
     segmenter_epochs: int | None
     features: str
-    no_up: bool | None
+    has_up: bool | None
     record: bool
     device: str
     dtype: str
@@ -81,11 +91,6 @@ class CommonOptions:
     def cache(self) -> Path:
         """The folder of trained auxiliary models."""
         return self.segmenters or self.out / "segmenters"
-
-    @property
-    def has_up(self) -> bool | None:
-        """Whether scenes have an up, if the command says so."""
-        return None if self.no_up is None else not self.no_up
 
     def open_features(self) -> FeatureNetwork | None:
         """The feature network of ``--features``, if any. Raises as :func:`model_store.features.open_features` does."""
@@ -130,6 +135,15 @@ def fit_of(card: ModelCard) -> Fit:
 
     trained = TrainedFit.of(card)
     return Fit(kind=trained.kind or "crop", tile_px=trained.tile_px)
+
+
+def window_of(card: ModelCard) -> Levels | None:
+    """The window through which the model's training images were read, so that the real ones are read through it too."""
+    from service.datasets.reading.levels import Levels
+    from service.jobs.trained_fit import TrainedFit
+
+    window = TrainedFit.of(card).window
+    return None if window is None else Levels(*window)
 
 
 def find_model(model: str) -> Path:

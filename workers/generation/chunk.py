@@ -159,7 +159,7 @@ class Attempt:
             if self.worker.repository.chunks.is_recorded(self.spec.job, self.chunk):
                 claim.cancel_attempt()
                 return ChunkOutcome.NOTHING_TO_DO, "the chunk is recorded"
-            with self.worker.models.use(self.spec.model, self.spec.weights_sha256, self._heartbeat) as model:
+            with self.worker.models.use(self.spec.model_key, self.spec.weights_sha256, self._heartbeat) as model:
                 shape, samples = model.batch_shape, self._make(model)
                 while model.batch_shape != shape:
                     # the shape was halved for lack of memory: all samples again, so that the recorded shape is true of

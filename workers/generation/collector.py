@@ -47,7 +47,7 @@ class WorkerCollector:
             labels=["model"],
         )
         for loaded, (_, rows) in queues.items():
-            model = loaded.card.id
+            model = loaded.key
             held.add_metric([model], rows)
             shape.add_metric([model], loaded.engine_model.rows)
             memory.add_metric([model], loaded.memory_bytes)

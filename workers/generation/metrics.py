@@ -30,7 +30,7 @@ CAPACITY = Counter("twinset_engine_capacity_rows_total", "Rows of forwards, padd
 
 def watch(loaded: LoadedModel) -> None:
     """Counts every step of a model from now on."""
-    model = loaded.card.id
+    model = loaded.key
     forwards, steps = FORWARDS.labels(model), STEPS.labels(model)
     rows, capacity = ROWS.labels(model), CAPACITY.labels(model)
 

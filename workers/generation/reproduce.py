@@ -80,7 +80,7 @@ class Remaker:
         self._spec = spec
         self._inputs = JobInputs(store)
         models = ModelCache(conditions.settings(settings), store, cpu_threads=threads, load=load)
-        self.model = models.get(spec.model, spec.weights_sha256)
+        self.model = models.get(spec.model_key, spec.weights_sha256)
         self._engine = Engine(cpu_threads=threads)
         self._decoder = ThreadPoolExecutor(1, "decode", initializer=use_threads, initargs=(1,))
 

@@ -12,7 +12,7 @@ from workers.generation.worker import Worker
 
 
 def warm_up(worker: Worker, model: str) -> None:
-    """Loads ``name@version`` and takes one sample through condition, two steps and decoding.
+    """Loads the model with this key and takes one sample through condition, two steps and decoding.
 
     Raises what any of these raises.
     """

@@ -4,12 +4,14 @@ Every worker has one; a leader lock in Redis lets one at a time run. Pending del
 nothing to do a run costs one listing. Once a minute it also looks at one page of old jobs: job ids sort newest first,
 so jobs older than ``TWINSET_JOB_RETENTION_DAYS`` are at the end of the listing. And it searches one page of the jobs
 older than a day for leftovers; after the last page it starts again the next day. Each run does a bounded amount of
-work; what fails because of the store is left for the next run.
+work; what fails because of the store is left for the next run. Once a day it goes through the weights of models, page
+by page, and removes those that no model needs: of registrations that stopped, and of deletions that did not finish.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,8 +24,11 @@ from service.errors import UnknownJob, UnknownRun
 from service.jobs.garbage import is_leftover, remove_job, remove_strays
 from service.jobs.quotas import forget_stored
 from service.jobs.spec import JobSpec
+from service.kit.frozen import SHA256_PATTERN
 from service.kit.run_kinds import RunKind
+from service.registry.deletion import collect_weights
 from service.runs.repository import RunRepository
+from service.store import model_keys
 from service.store.folder import FolderStore
 from workers.generation.worker import Worker
 from workers.runtime.paging import OldestFirstPages, utc_now
@@ -50,6 +55,8 @@ class GarbageCollector(PeriodicTask):
     page: int = _PAGE
     _looked_at: float = float("-inf")
     _searched_at: datetime | None = None
+    _weights_after: str | None = None
+    _weights_at: datetime | None = None
 
     def __post_init__(self) -> None:
         interval_s = self.worker.settings.sweep_interval_s
@@ -72,6 +79,7 @@ class GarbageCollector(PeriodicTask):
             self._looked_at = time.monotonic()
             self._find_expired()
             self._find_leftovers()
+            self._collect_weights()
         self._remove_pending()
         return True
 
@@ -135,6 +143,25 @@ class GarbageCollector(PeriodicTask):
             with self._contained(f"job={job}", "searched for leftovers"), suppress(UnknownJob):  # it is being deleted
                 self._find_leftovers_of(job, before)
         self._searched_at = self.now() if self._leftover_pages.at_start else None
+
+    def _collect_weights(self) -> None:
+        """Looks at one page of the stored weights, and removes those that no model needs."""
+        if self._weights_at is not None and self.now() - self._weights_at < LEFTOVER_AGE:
+            return
+        store, before = self.worker.repository.store, self.now() - LEFTOVER_AGE
+        prefix = model_keys.all_weights_prefix()
+        page = list(store.list_folders(prefix, start_after=self._weights_after, limit=self.page))
+        for sha256 in page:
+            if not self._should_continue():
+                return
+            if re.fullmatch(SHA256_PATTERN, sha256) is None:
+                continue
+            with self._contained(f"weights={sha256[:16]}", "searched for models that need them"):
+                if collect_weights(store, sha256, before):
+                    logger.info("weights %s are removed: no model needs them", sha256)
+        is_last = len(page) < self.page
+        self._weights_after = None if is_last else page[-1]
+        self._weights_at = self.now() if is_last else None
 
     def _find_leftovers_of(self, job: str, before: datetime) -> None:
         repository = self.worker.repository

@@ -1,6 +1,7 @@
 """Batch shapes chosen by measurement, stored once for each model and machine type.
 
     shapes/{model}/{version}/{sha256 of the machine type}.json
+    shapes/{owner}/{model}/{version}/{sha256 of the machine type}.json   of a tenant's own model
 
 All workers of a machine type run a model in the shape that the first of them chose, so that a twin made again next
 month, or by another worker, has the same bits.
@@ -28,17 +29,16 @@ logger = logging.getLogger(__name__)
 
 def shape_for(
     store: ObjectStore,
+    model: str,
     system: System,
     machine: dict[str, str],
     measure: Callable[[System], dict[int, float]] = measure_rows,
 ) -> ShapeChoice:
-    """The shape of ``system`` on a machine type, measured and stored if the store has none.
+    """The shape of a model, by its key, on a machine type, measured and stored if the store has none.
 
     Raises a store's error; ValueError if no batch could be run at all.
     """
-    model = system.card.id
-    name, _, version = model.partition("@")
-    key = keys.shape_choice(name, version, _digest(machine))
+    key = keys.shape_choice(model, _digest(machine))
     stored = _read(store, key)
     if stored is not None:
         return stored

@@ -31,6 +31,7 @@ from workers.engine.forward import EAGER, ForwardWay
 from workers.engine.shape import check_rows
 from workers.engine.threads import run_in_own_thread, use_threads
 from workers.models.batch_shapes import shape_for
+from workers.models.disk_cache import DiskCache
 from workers.models.files import WEIGHTS_FILE, Load, ModelFiles
 from workers.models.loaded_model import LoadedModel, build_versions, machine_type
 
@@ -45,7 +46,7 @@ _FAILURE_HOLDS_S = 10.0
 
 
 class ModelCache:
-    """Loaded models by ``name@version``. If several threads need a model, one loads it and the others wait."""
+    """Loaded models by their keys, which no two models share; one thread loads a model, and others wait for it."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class ModelCache:
         self.cpu_threads = cpu_threads
         self._files = ModelFiles(
             store,
-            settings.model_cache_dir,
+            DiskCache(settings.model_cache_dir, settings.model_cache_max_gb * 10**9),
             load or (lambda folder: load_system(folder, device=settings.device, dtype=settings.dtype)),
         )
         self._on_loaded = on_loaded
@@ -91,7 +92,7 @@ class ModelCache:
     def use(
         self, model: str, weights_sha256: str | None = None, while_waiting: Callable[[], None] = lambda: None
     ) -> Iterator[LoadedModel]:
-        """The model ``name@version``, held in memory until the block ends.
+        """The model with this key, held in memory until the block ends.
 
         ``while_waiting`` is called again and again until the model is loaded. Raises :class:`UnknownModel`,
         :class:`CardError`, :class:`WeightsError` (also if the weights do not have ``weights_sha256``, or are larger
@@ -172,14 +173,14 @@ class ModelCache:
         rows = (
             check_rows(settings.batch_shape)
             if settings.batch_shape
-            else shape_for(self._store, system, machine_type(system, self.cpu_threads)).rows
+            else shape_for(self._store, model, system, machine_type(system, self.cpu_threads)).rows
         )
         fixed = settings.shapes == "fixed"
         graph = settings.cuda_graphs and system.device.type == "cuda"
         way = ForwardWay(compiled=settings.compile and fixed, graph=graph and fixed)
         engine_model = EngineModel(system, rows, settings.shapes, way)
         _warm(engine_model)
-        loaded = LoadedModel(system.card, engine_model, build_versions(self.cpu_threads), self._encoder)
+        loaded = LoadedModel(model, system.card, engine_model, build_versions(self.cpu_threads), self._encoder)
         if self._on_loaded is not None:
             self._on_loaded(loaded)
         return loaded

@@ -3,72 +3,101 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from model_store import bundled_folder
 from model_store.card import ModelCard, load_card, parse_card
 from model_store.interface import System, WeightsInvalid
 from service.errors import ObjectNotFound, UnknownModel, WeightsError
+from service.registry.references import split_key
+from service.registry.registration import read_registration
 from service.store import keys
 from service.store.base import ObjectStore
+from workers.models.disk_cache import CARD, DiskCache
 
 WEIGHTS_FILE = "model.safetensors"
 
 Load = Callable[[Path], System]
 
 
-class ModelFiles:
-    """Finds models by ``name@version`` and loads them. Loading checks every file against its card's sha256."""
+@dataclass(frozen=True)
+class _Stored:
+    """A model in the store: its card, as it is and as text, and the key of each file."""
 
-    def __init__(self, store: ObjectStore, cache: Path, load: Load) -> None:
+    card: ModelCard
+    text: bytes
+    files: dict[str, str]
+
+
+class ModelFiles:
+    """Finds models by their keys and loads them. Loading checks every file against its card's sha256.
+
+    A key names a model for any tenant; whether a tenant may use it was decided when its job was accepted.
+    """
+
+    def __init__(self, store: ObjectStore, cache: DiskCache, load: Load) -> None:
         self._store = store
         self._cache = cache
         self._load = load
 
     def card(self, model: str) -> ModelCard:
         """The model's card, without its weights. Raises :class:`UnknownModel`, CardInvalid, or a store's error."""
-        name, _, version = model.partition("@")
-        if (folder := _bundled(name, version)) is not None:
+        if (folder := _bundled(model)) is not None:
             return load_card(folder)
-        return parse_card(self._card_text(name, version), where=keys.model_card(name, version))
+        return self._stored(model).card
 
     def load(self, model: str) -> System:
         """The model's system.
 
         Raises :class:`UnknownModel`, CardInvalid, WeightsInvalid, :class:`WeightsError`, or a store's error.
         """
-        name, _, version = model.partition("@")
-        if (bundled := _bundled(name, version)) is not None:
+        if (bundled := _bundled(model)) is not None:
             return self._load(bundled)
-        folder = self._fetch(name, version)
-        try:
-            return self._load(folder)
-        except WeightsInvalid:
-            # the copy on disk may be damaged; the store has the original
-            shutil.rmtree(folder, ignore_errors=True)
-            return self._load(self._fetch(name, version))
+        stored = self._stored(model)
+        with self._cache.hold(model) as folder:
+            self._fill(folder, stored)
+            try:
+                return self._load(folder)
+            except WeightsInvalid:
+                # the copy on disk may be damaged; the store has the original
+                for file in stored.files:
+                    (folder / file).unlink(missing_ok=True)
+                self._fill(folder, stored)
+                return self._load(folder)
 
-    def _fetch(self, name: str, version: str) -> Path:
-        """The model's folder in the cache, with missing files downloaded from the store."""
-        text = self._card_text(name, version)
-        card = parse_card(text, where=keys.model_card(name, version))
-        folder = self._cache / name / version
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, entry in card.files.items():
-            path = folder / file
-            if not path.is_file() or path.stat().st_size != entry.bytes:
-                self._download(keys.model_file(name, version, file), path)
-        _write_atomically(folder / "card.json", text)
-        return folder
+    def _fill(self, folder: Path, stored: _Stored) -> None:
+        """Downloads what the folder lacks."""
+        missing = {
+            file: entry
+            for file, entry in stored.card.files.items()
+            if not (folder / file).is_file() or (folder / file).stat().st_size != entry.bytes
+        }
+        if missing:
+            self._cache.make_room(sum(entry.bytes for entry in missing.values()))
+        for file in missing:
+            self._download(stored.files[file], folder / file)
+        _write_atomically(folder / CARD, stored.text)
 
-    def _card_text(self, name: str, version: str) -> bytes:
+    def _stored(self, model: str) -> _Stored:
         try:
-            return self._store.get(keys.model_card(name, version))
+            owner, name, version = split_key(model)
+        except ValueError:
+            raise UnknownModel(f"{model[:120]!r} is no key of a model") from None
+        record = read_registration(self._store, owner, name, version)
+        if record is not None:
+            return _Stored(record.card, record.card.model_dump_json().encode(), record.files)
+        key = keys.model_card(name, version)
+        try:
+            if owner is not None:
+                raise ObjectNotFound(f"{model} has no registration")
+            text = self._store.get(key)
         except ObjectNotFound:
-            raise UnknownModel(f"model {name}@{version} is neither bundled nor registered in the store") from None
+            raise UnknownModel(f"model {model} is neither bundled nor registered in the store") from None
+        card = parse_card(text, where=key)
+        return _Stored(card, text, {file: keys.model_file(name, version, file) for file in card.files})
 
     def _download(self, key: str, path: Path) -> None:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -85,9 +114,12 @@ class ModelFiles:
             temporary.unlink(missing_ok=True)
 
 
-def _bundled(name: str, version: str) -> Path | None:
+def _bundled(model: str) -> Path | None:
+    if ":" in model:
+        return None  # a tenant's own, whatever its name
+    name, _, version = model.partition("@")
     folder = bundled_folder() / name / version
-    return folder if (folder / "card.json").is_file() else None
+    return folder if (folder / CARD).is_file() else None
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

@@ -24,8 +24,9 @@ _MAX_CONDITIONS = 256
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model ready to make twins."""
+    """A model ready to make twins. ``key`` names it for any tenant, as ``card.id`` alone does not."""
 
+    key: str
     card: ModelCard
     engine_model: EngineModel
     versions: dict[str, str]

@@ -40,6 +40,11 @@ class ProcessSlots:
         """The number of chunks or runs in work."""
         return self._held.total()
 
+    def holds(self, queue: str) -> bool:
+        """Whether any work of the queue is in the slots."""
+        with self._lock:
+            return any(flow.queue == queue for flow in self._held)
+
     @contextmanager
     def next_item(self) -> Iterator[QueuedItem | None]:
         """What comes next, in a slot until the block ends; None if nothing waits, or Redis does not answer."""

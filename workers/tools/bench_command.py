@@ -132,14 +132,15 @@ def _measure(
 def _find(model: str, settings: Settings, scratch_store: FolderStore) -> tuple[str, ObjectStore]:
     """The model's ``name@version`` and its store; a model folder is registered in the scratch store first."""
     from service.registry.catalogue import Catalogue
-    from service.registry.register import register
+    from service.registry.references import owner_named_in
+    from service.registry.register import register_folder
     from service.store.opening import open_store
 
     if (Path(model) / "card.json").is_file():
-        card, _ = register(Path(model), scratch_store, Catalogue(scratch_store))
+        card, _ = register_folder(Path(model), scratch_store, tenant=None)
         return card.id, scratch_store
     store = open_store(settings)
-    return Catalogue(store).resolve(model).id, store
+    return Catalogue(store).find(model, tenant=owner_named_in(model)).key, store
 
 
 def _by_rows(loaded: LoadedModel, threads: int) -> dict[int, float]:

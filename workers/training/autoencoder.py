@@ -168,7 +168,7 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
 
     @property
     def dataset_name(self) -> str:
-        return " and ".join(dict.fromkeys(folder.name for folder in self.data))
+        return " and ".join(dict.fromkeys(folder.name_and_window for folder in self.data))
 
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its losses."""

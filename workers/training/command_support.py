@@ -50,15 +50,10 @@ def _of_files(error: Exception) -> str:
     return reason
 
 
-def pop_intervals(options: dict[str, Any]) -> dict[str, int]:
-    """Removes from a command's options the intervals of checkpoints, samples and log lines."""
-    return {name: options.pop(name) for name in ("checkpoint_every", "sample_every", "log_every")}
-
-
-def run_to_end(trainer: Trainer, out: Path, console: Console, **intervals: int) -> int:
+def run_to_end(trainer: Trainer, out: Path, console: Console, **intervals: Any) -> int:
     """Runs to the end, from the checkpoint in ``out`` if there is one; returns the number of iterations done.
 
-    ``intervals`` are those of :func:`pop_intervals`.
+    ``intervals`` are those of checkpoints, samples and log lines.
     """
     if trainer.accelerator.is_main_process:
         for notice in trainer.notices:

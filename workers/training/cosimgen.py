@@ -128,7 +128,7 @@ class CoSimGenTrainer(Trainer):
         then = checkpoint_settings(self.out, about, CoSimGenTraining)
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
-        check_same_data(self.out, about, self.data.name, self.settings.fit)
+        check_same_data(self.out, about, self.data.name_and_window, self.settings.fit)
         for module, prefix in ((self.network, "network."), (self.discriminator, "discriminator.")):
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         self.ema.shadow = [tensors[f"ema.{name}"] for name, _ in self.network.named_parameters()]
@@ -150,7 +150,7 @@ class CoSimGenTrainer(Trainer):
         )
         about = {
             "settings": self.settings.model_dump(mode="json"),
-            "dataset": self.data.name,
+            "dataset": self.data.name_and_window,
             "turns": self.turns,
             "pairs": len(self.pairs.stems),
             "aligned": self.aligned,
@@ -218,8 +218,10 @@ class CoSimGenTrainer(Trainer):
         self.discriminator.requires_grad_(True)
         return loss
 
-    def align_text(self) -> float:
+    def align_text(self, iterations: int | None = None) -> float:
         """Ends a run: moves the averaged text projection onto the averaged class embeddings, and saves.
+
+        ``iterations`` are those that were done, if they are fewer than the settings'.
 
         All other weights are frozen. The triplet sees class sets of the data alone, and stops once each text is nearer
         to its own set than to another; this sees every set that a user may ask for, in many words. Returns the
@@ -236,7 +238,7 @@ class CoSimGenTrainer(Trainer):
         left = align_projection(network, bank, iterations=settings.alignment_iterations, seed=settings.seed)
         self.ema.shadow = [parameter.detach().clone() for parameter in network.parameters()]
         self.aligned = True
-        self.save(settings.iterations)
+        self.save(settings.iterations if iterations is None else iterations)
         return left
 
     def averaged(self) -> CoSimGenNetwork:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.card import SamplerConvention
-from model_store.cosimgen.config import CoSimGenConfig, paper_config, small_config
+from model_store.cosimgen.config import CoSimGenConfig, paper_config, small_config, toy_config
 from model_store.cosimgen.losses import ADVERSARIAL_WEIGHT
 from workers.data.fit import Fit
 from workers.training.loop import NOISY_FIFTH
@@ -18,7 +18,7 @@ class CoSimGenTraining(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: Literal["paper", "small"]
+    preset: Literal["paper", "small", "toy"]
     iterations: int = Field(ge=1)
     batch_size: int = Field(24, ge=2, description="pairs an iteration, over all processes")
     learning_rate: float = Field(2e-4, gt=0)
@@ -62,7 +62,7 @@ class CoSimGenTraining(BaseModel):
 
 
 def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTraining:
-    """The paper's settings, or the small ones for CPUs, with those ``changes`` that are not None."""
+    """The paper's settings, the small ones for CPUs, or toys for a first try, with ``changes`` that are not None."""
     if preset == "paper":
         values: dict[str, Any] = {
             "preset": "paper",
@@ -91,4 +91,7 @@ def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTr
             "discriminator_width": 32,
             "network": small_config(num_classes),
         }
+        if preset == "toy":
+            values |= {"preset": "toy", "iterations": 300, "learning_rate": 1e-3, "warmup": 50, "ema_decay": 0.98}
+            values |= {"alignment_iterations": 300, "adversarial_weight": 0.0, "network": toy_config(num_classes)}
     return CoSimGenTraining(**(values | {key: value for key, value in changes.items() if value is not None}))

@@ -205,7 +205,7 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
 
     @property
     def dataset_name(self) -> str:
-        return self.data.name
+        return self.data.name_and_window
 
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its loss."""

@@ -88,7 +88,7 @@ class NetworkTrainer(Trainer, Generic[Network]):
     @property
     @abstractmethod
     def dataset_name(self) -> str:
-        """The name of the training data, as in the result."""
+        """What the run is trained on, and resumed on: :attr:`TrainingSet.name_and_window`."""
 
     def begin(self, network: Network, objective: nn.Module | None = None) -> None:
         """Resumes the checkpoint, if there is one, and gives ``objective`` (which holds the network) to accelerate.

@@ -234,7 +234,7 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
 
     @property
     def dataset_name(self) -> str:
-        return f"{self.text_data.name} for text, {self.mask_data.name} for masks"
+        return f"{self.text_data.name_and_window} for text, {self.mask_data.name_and_window} for masks"
 
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its loss."""

@@ -209,7 +209,7 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
 
     @property
     def dataset_name(self) -> str:
-        return self.data.name
+        return self.data.name_and_window
 
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its losses."""

@@ -82,7 +82,7 @@ class SuperresTrainer(Trainer):
         then = checkpoint_settings(self.out, about, SuperresTraining)
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
-        check_same_data(self.out, about, self.data.name, self.settings.fit)
+        check_same_data(self.out, about, self.data.name_and_window, self.settings.fit)
         self.network.load_state_dict(
             {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         )
@@ -99,7 +99,11 @@ class SuperresTrainer(Trainer):
             for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)
         }
         tensors |= flatten_optimizer(self.optimizer, "optimizer.")
-        about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns}
+        about = {
+            "settings": self.settings.model_dump(mode="json"),
+            "dataset": self.data.name_and_window,
+            "turns": self.turns,
+        }
         save_checkpoint(self.out, iteration, tensors, about)
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -157,6 +161,29 @@ class SuperresTrainer(Trainer):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(comparison_image(self.averaged(), self.held_out(rows=4))).save(path)
 
+    def finish(self, iterations: int, precision: str) -> dict[str, Any]:
+        """Measures the averaged weights and writes them with their description; returns the latter.
+
+        Processes other than the main one write nothing, and return a description without figures.
+        """
+        settings, data = self.settings, self.data
+        about: dict[str, Any] = {
+            "settings": settings.model_dump(mode="json"),
+            "iterations_done": iterations,
+            "precision": precision,
+            "turns": self.turns,
+            "trained_sizes_px": list(self.pyramid.sizes),
+            "data": {"name": data.name, "licence": data.licence},
+            "fit": data.scale_about(settings.base_px, data.stems("train")),
+            "deviations": list(settings.deviations),
+        }
+        if self.accelerator.is_main_process:
+            network = self.averaged().cpu()
+            about["measured_on"] = self.held_out_split
+            about["measured"] = measure(network, self.held_out())
+            save_result(network, self.out, about)
+        return about
+
     @property
     def held_out_split(self) -> str:
         """The test split, or the train split if there is no other."""
@@ -179,7 +206,7 @@ def train_superres(
     features_weights: Path | None = None,
     has_up: bool | None = None,
     input_options: InputOptions | None = None,
-    **intervals: int,
+    **intervals: Any,
 ) -> dict[str, Any]:
     """Trains, or resumes, a run in ``out`` and writes ``superres.safetensors`` and ``superres.json`` there.
 
@@ -197,20 +224,6 @@ def train_superres(
         input_options=input_options,
     )
     done = trainer.run(**intervals)
-    about: dict[str, Any] = {
-        "settings": settings.model_dump(mode="json"),
-        "iterations_done": done,
-        "precision": precision,
-        "turns": trainer.turns,
-        "trained_sizes_px": list(trainer.pyramid.sizes),
-        "data": {"name": data.name, "licence": data.licence},
-        "fit": trainer.data.scale_about(settings.base_px, trainer.data.stems("train")),
-        "deviations": list(settings.deviations),
-    }
-    if accelerator.is_main_process:
-        network = trainer.averaged().cpu()
-        about["measured_on"] = trainer.held_out_split
-        about["measured"] = measure(network, trainer.held_out())
-        save_result(network, trainer.out, about)
+    about = trainer.finish(done, precision)
     accelerator.wait_for_everyone()
     return about

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -61,9 +61,17 @@ class Trainer(ABC):
         """Writes ``samples/{iteration}.png``."""
 
     def run(
-        self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None
+        self,
+        *,
+        checkpoint_every: int = 500,
+        sample_every: int = 1000,
+        log_every: int = 50,
+        until: int | None = None,
+        on_iteration: Callable[[int], None] = lambda done: None,
     ) -> int:
         """Trains to the end, or to iteration ``until``, with checkpoints and samples; returns the iterations done.
+
+        ``on_iteration`` is called after each iteration with the number of those done.
 
         SIGINT, SIGTERM and SIGHUP write a checkpoint after the current iteration, and then have their usual effect.
         """
@@ -77,6 +85,7 @@ class Trainer(ABC):
                 for iteration in range(self.start, end):
                     log.add(iteration, self.step(iteration))
                     done = iteration + 1
+                    on_iteration(done)
                     stopping = interruption.is_requested(self.accelerator)
                     if stopping or done % checkpoint_every == 0 or done == end:
                         self.save(done)

@@ -118,7 +118,7 @@ def _files(services: Services, run: Sequence[tuple[ChunkRecord, SampleRecord]]) 
 
 def _card_if_known(services: Services, spec: JobSpec) -> ModelCard | None:
     try:
-        return services.catalogue.resolve(spec.model)
+        return services.catalogue.pinned(spec.model_key).card
     except (UnknownModel, CardError):
         return None  # the model was removed meanwhile; its results are still available
 

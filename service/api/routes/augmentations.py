@@ -30,6 +30,8 @@ from service.api.services import Services, ServicesDep
 from service.augmentations.request import AugmentationRequest
 from service.kit.run_kinds import RunKind
 from service.kit.validation import Faults
+from service.registry.references import recorded_key
+from service.registry.uses import add_use
 from service.runs.spec import RunSpec
 from service.store.immutable import put_once
 from service.webhooks.spec import Callback
@@ -86,6 +88,7 @@ def _accept(services: Services, tenant: str, body: AugmentationRequest, idempote
     reservation = reservation.bind()
     if (existing := submitter.find(reservation)) is not None:
         return existing
+    add_use(services.store, planned.work.model_key, reservation.id)
     put_once(services.store, plan_key(reservation.id, seed), shares)
     put_once(services.store, picture_key(reservation.id, seed), picture)
     spec, _ = submitter.submit(
@@ -153,7 +156,7 @@ def list_accepted(
     expire_at = datetime.now(UTC) + timedelta(seconds=services.settings.link_expires_s)
     views: list[AcceptedView] = []
     last: int | None = None
-    card = SourceLookup(services.repository, services.runs, services.catalogue).card(str(spec.work["model"]))
+    card = SourceLookup(services.repository, services.runs, services.catalogue).card(recorded_key(spec.work))
     source = AugmentationSource.open(services.repository, spec, card)
     for twin in source.twins(after):
         if len(views) == limit:
@@ -192,11 +195,13 @@ def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
 def _plan(services: Services, tenant: str, body: AugmentationRequest) -> tuple[FinishedPlan, Callback | None]:
     from service.augmentations.planning import plan_in_child
 
-    card = services.catalogue.resolve(body.model)
+    model = services.catalogue.find(body.model, tenant=tenant)
     dataset = services.datasets(tenant).ready(body.dataset)
     faults = Faults()
     callback = admit_callback(body.callback_url, services.settings, faults)
-    return plan_in_child(body, dataset, card, services.settings, faults, tenant=tenant), callback
+    planned = plan_in_child(body, dataset, model.card, services.settings, faults, tenant=tenant)
+    resolved = {"model": model.reference(tenant), "model_owner": model.owner}
+    return planned.model_copy(update={"work": planned.work.model_copy(update=resolved)}), callback
 
 
 def _plan_view(planned: FinishedPlan) -> PlanView:

@@ -11,6 +11,7 @@ from service.runs.webhook_payload import CallbackMessage, RunCallbackMessage
 router = APIRouter()
 export_router = APIRouter()
 augmentation_router = APIRouter()
+training_router = APIRouter()
 _AT = "{$request.body#/callback_url}"
 _ANSWERED: dict[str, Any] = {
     "status_code": 204,
@@ -47,4 +48,12 @@ def augmentation_ended(
     body: RunCallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature
 ) -> None:
     """Sent at least once, unless the set was deleted. Its type is `augmentation.` and the state. Check the signature
+    first: https://www.standardwebhooks.com has libraries."""
+
+
+@training_router.post(_AT, summary="The training has ended", **_ANSWERED)
+def training_ended(
+    body: RunCallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature
+) -> None:
+    """Sent at least once, unless the training was deleted. Its type is `training.` and the state. Check the signature
     first: https://www.standardwebhooks.com has libraries."""

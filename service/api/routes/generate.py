@@ -58,8 +58,8 @@ async def generate(
         spec, made = services.submitter.submit(body, tenant=tenant, body=given, idempotency_key=idempotency_key)
         if not made:
             return spec, services.progress.read(spec)
-        services.metrics.jobs.labels(spec.model).inc()
-        services.metrics.twins.labels(spec.model).inc(spec.count)
+        services.metrics.jobs.labels(spec.model_key).inc()
+        services.metrics.twins.labels(spec.model_key).inc(spec.count)
         return spec, accepted(spec)
 
     spec, progress = await run_in_threadpool(submit)

@@ -13,6 +13,7 @@ from service.api.schemas.repairs import RepairView, repair_view
 from service.api.services import Services, ServicesDep
 from service.errors import JobStateConflict
 from service.jobs.spec import JobSpec
+from service.registry.uses import add_use
 
 router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
 
@@ -39,7 +40,8 @@ def repair_job(spec: OwnJob, response: Response, services: ServicesDep) -> Repai
         raise JobStateConflict(
             f"job {spec.job} has not ended, and its twins are still being stored; wait until it has ended, or cancel it"
         )
-    services.catalogue.resolve(spec.model)
+    services.catalogue.pinned(spec.model_key)
+    add_use(services.store, spec.model_key, spec.job)
     request = services.repository.repairs.request(spec.job, datetime.now(UTC))
     response.headers["Location"] = services.path(f"/jobs/{spec.job}/repair")
     return repair_view(request)

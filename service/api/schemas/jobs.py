@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from model_store.card import ModelCard
 from service.api.schemas.unreadable import WithUnreadable
 from service.jobs.parameters import GenerationParameters
 from service.jobs.progress import Progress
@@ -178,20 +177,6 @@ class SamplePage(_View):
     samples: list[SampleView]
     next_cursor: str | None
     links_expire_at: datetime
-
-
-class ModelView(_View):
-    """A model's card, and all versions of the model."""
-
-    id: str = Field(description="name@version of this card")
-    versions: tuple[str, ...] = Field(description="newest first")
-    card: ModelCard
-
-
-class ModelList(_View):
-    """The newest version of each model, by name."""
-
-    models: list[ModelView]
 
 
 class Problem(BaseModel):

@@ -13,13 +13,13 @@ from service.errors import RecordUnreadable
 
 if TYPE_CHECKING:
     from service.api.services import Services
-    from service.runs.progress import RunProgress
     from service.runs.spec import RunSpec
 
 MAX_READ_PER_PAGE = 500
 """Entries of a list that one page reads at most, also where most of them are deleted or of another state."""
 _log = logging.getLogger("twinset.api")
 Seen = TypeVar("Seen")
+Progress = TypeVar("Progress")
 
 
 class UnreadableView(BaseModel):
@@ -45,12 +45,12 @@ def unreadable_view(id: str, path: str, error: RecordUnreadable) -> UnreadableVi
 
 
 def reads_records(
-    view: Callable[[Services, RunSpec, RunProgress], Seen],
-) -> Callable[[Services, RunSpec, RunProgress], Seen]:
+    view: Callable[[Services, RunSpec, Progress], Seen],
+) -> Callable[[Services, RunSpec, Progress], Seen]:
     """A view of a run that raises :class:`RecordUnreadable` where the run's records lack what it shows."""
 
     @wraps(view)
-    def checked(services: Services, spec: RunSpec, progress: RunProgress) -> Seen:
+    def checked(services: Services, spec: RunSpec, progress: Progress) -> Seen:
         try:
             return view(services, spec, progress)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

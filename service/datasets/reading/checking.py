@@ -13,10 +13,10 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.items import MAX_INSTANCES, DatasetItem
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry
 from service.datasets.reading.faults import described, is_of_the_machine
-from service.datasets.reading.image_files import open_image
+from service.datasets.reading.image_files import open_image, raw_mode
 from service.datasets.reading.instance_maps import INSTANCE_FOLDER
-from service.datasets.reading.levels import Levels
-from service.datasets.reading.orientation import orientation, turned_size
+from service.datasets.reading.levels import NO_WINDOW_FOR_CHANNELS, WIDE, Levels, is_deep_grey
+from service.datasets.reading.orientation import orientation, stored_size, turned_size, upright
 from service.datasets.reading.provenance import Manifest, Provenance, text_fault
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import as_text, links, relative
@@ -24,9 +24,10 @@ from service.datasets.reading.upright import assumed_of, darkness, upright_annot
 from service.datasets.splits import canonical_split, mapped_split
 from service.errors import InvalidDataset, TwinsetError
 
-_WIDE = ("F", "I")
 _PLAIN = Levels()
 _WITH_INSTANCE_FOLDER = frozenset({"folders", "twins", "images"})
+_NO_WHITE = "its pixels are 32-bit numbers without a defined white; save it with 8 or 16 bits per channel"
+_OR_WINDOW = ", or give the levels of black and white: --window LOW,HIGH"
 _NAMING = frozenset({"coco", "datumaro"})
 """Formats that name every image, so that one that is not found is reported by its name."""
 
@@ -75,17 +76,17 @@ def _items(
         try:
             data = _bytes(entry)
             image = open_image(data)
-            if (shown := levels.apply(image)) is not None:
+            stated, size = orientation(image), stored_size(image)
+            if levels.window is not None and ";16" in raw_mode(image) and not is_deep_grey(image):
+                raise InvalidDataset(f"{file}: {NO_WINDOW_FOR_CHANNELS}")
+            # the window makes another file, without what EXIF data say
+            if (shown := levels.apply(upright(image))) is not None:
                 data, image = shown, open_image(shown)
-            if image.mode in _WIDE:
-                raise EntryFault(
-                    "unreadable",
-                    "its pixels are 32-bit numbers without a defined white; save it with 8 or 16 bits per channel",
-                )
-            stated, size = orientation(image), image.size
+            if image.mode in WIDE:
+                raise EntryFault("unreadable", _NO_WHITE + (_OR_WINDOW if levels.strict else ""))
             assumed = assumed_of(image)
             if levels.strict and (dark := darkness(image)):
-                raise InvalidDataset(f"{file}: {dark}, or give the levels of black and white: --window LOW,HIGH")
+                raise InvalidDataset(f"{file}: {dark}{_OR_WINDOW if is_deep_grey(image) else ''}")
             pixels += 2 * size[0] * size[1]
             if max_pixels is not None and pixels > max_pixels:
                 raise InvalidDataset(

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from service.datasets.items import decoding_fault
 from service.datasets.reading.faults import is_of_the_machine
@@ -16,6 +16,8 @@ from service.kit.image_files import open_image_file
 
 _RAW_MODE, _LOSSLESS, _SEVERAL = "raw mode", "lossless", "several"
 _SAMPLE_FORMAT, _PHOTOMETRIC = 339, 262
+TURNED_BY_PILLOW = "turned by Pillow"
+"""The member of ``info`` with the orientation of a TIFF file, whose pixels Pillow has turned while it decoded them."""
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
 
 
@@ -27,7 +29,10 @@ def open_image(source: Path | bytes) -> Image.Image:
             raw = _first_argument(file)
             # phones put previews into JPEG files; they are no pictures of their own
             several = file.format in _PAGED and bool(getattr(file, "is_animated", False))
+            stated = file.getexif().get(ExifTags.Base.Orientation) if file.format == "TIFF" else None
             file.load()
+            if stated is not None:
+                file.info[TURNED_BY_PILLOW] = stated
             file.info[_RAW_MODE], file.info[_SEVERAL] = raw, several
             if file.format == "WEBP":
                 file.info[_LOSSLESS] = _is_lossless_webp(source)

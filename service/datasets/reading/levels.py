@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from service.kit.png import encode_image
+
+WIDE = ("F", "I")
+"""Pillow's modes of 32 bits."""
+NO_WINDOW_FOR_CHANNELS = (
+    "it has several channels of 16 bits, of which only the upper eight are read, and a window is one of grey levels; "
+    "save it as 16-bit grey, or with 8 bits per channel and without --window"
+)
+
+
+def is_deep_grey(image: Image.Image) -> bool:
+    """Whether the pixels are grey levels of 16 bits, or integers or floats of 32, as signed ones are."""
+    return image.mode in WIDE or image.mode.startswith("I;16")
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,7 @@ class Levels:
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None) or (
-            self.low is not None and self.high is not None and not self.low < self.high
+            self.low is not None and self.high is not None and not -math.inf < self.low < self.high < math.inf
         ):
             raise ValueError(f"a window is LOW,HIGH with LOW below HIGH, not {self.low},{self.high}")
 
@@ -33,8 +46,8 @@ class Levels:
         return None if self.low is None or self.high is None else (self.low, self.high)
 
     def apply(self, image: Image.Image) -> bytes | None:
-        """A PNG of a 16-bit grey image as the window shows it; None for an image of 8 bits, or without a window."""
-        if self.window is None or not image.mode.startswith("I;16"):
+        """A PNG of a deep grey image as the window shows it; None for an image of 8 bits, or without a window."""
+        if self.window is None or not is_deep_grey(image):
             return None
         return windowed_png(np.asarray(image), self.window)
 

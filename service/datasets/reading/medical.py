@@ -36,7 +36,14 @@ from service.kit.image_files import MAX_PIXELS
 _DICOM = (".dcm", ".dicom")
 _NIFTI = (".nii", ".nii.gz")
 _SUFFIXES = frozenset({*_DICOM, ".nii", ".gz"})
-_NO_WINDOW = "it has no window of its own; give one: --window LOW,HIGH, such as --window=-160,240 of soft tissue in CT"
+_NO_WINDOW = (
+    "it has no window of its own; write one into it (DICOM's WindowCenter and WindowWidth, NIfTI's cal_min and "
+    "cal_max), or where it is trained on give one: --window LOW,HIGH, such as --window=-160,240 of soft tissue in CT"
+)
+_OTHER_AXES = (
+    "its axes lead to {}, and those of its labels to {}; they are read voxel by voxel, so check that neither is "
+    "mirrored, or make both anew from one source"
+)
 
 
 def is_medical(root: Path) -> bool:
@@ -101,7 +108,7 @@ class MedicalSource:
                 yield Entry(
                     name=f"{key}/{place:04d}",
                     image=_Slice(path, place, self._levels),
-                    annotate=partial(_slice_labels, mask, place),
+                    annotate=partial(_slice_labels, mask, path, place),
                     split=split,
                     report_path=f"{name}/{place:04d}",
                     **captions.of(key),
@@ -191,14 +198,30 @@ def _plane(volume: Any, place: int) -> np.ndarray:
         raise EntryFault("unreadable", f"slice {place} cannot be read ({decoding_fault(error):.200})") from None
 
 
-def _slice_labels(mask: Path, place: int, width: int, height: int) -> Annotation:
-    volume = _volume(mask)
-    if place >= volume.shape[2]:
-        raise EntryFault("size_differs", f"its labels have {volume.shape[2]} slices; make both anew from one source")
+def _slice_labels(mask: Path, image: Path, place: int, width: int, height: int) -> Annotation:
+    volume, of_image = _volume(mask), _volume(image)
+    if volume.shape != of_image.shape:
+        detail = f"it is {_sides(of_image)}, and its labels are {_sides(volume)}"
+        raise EntryFault("size_differs", f"{detail}; make both anew from one source")
     labels = _plane(volume, place)
     if not np.array_equal(labels, labels.round().clip(0, 255)):
         raise EntryFault("unknown_labels", f"its labels hold values other than 0 to 255 in slice {place}")
-    return Annotation(np.ascontiguousarray(labels.astype(np.uint8)))
+    axes, of_labels = _axes(of_image), _axes(volume)
+    assumed = () if None in (axes, of_labels) or axes == of_labels else (_OTHER_AXES.format(axes, of_labels),)
+    return Annotation(np.ascontiguousarray(labels.astype(np.uint8)), assumed=assumed)
+
+
+def _sides(volume: Any) -> str:
+    return " x ".join(map(str, volume.shape))
+
+
+def _axes(volume: Any) -> str | None:
+    """Where the axes of a volume lead, such as ``RAS``; None if its header does not say."""
+    nibabel = optional("nibabel", extra="medical", purpose="Reading NIfTI")
+    header = volume.header
+    if not (int(header["sform_code"]) or int(header["qform_code"])):
+        return None
+    return "".join(str(axis) for axis in nibabel.aff2axcodes(volume.affine))
 
 
 def _png_labels(mask: Path, width: int, height: int) -> Annotation:

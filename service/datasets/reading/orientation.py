@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import ExifTags, Image
 
+from service.datasets.reading.image_files import TURNED_BY_PILLOW
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -20,7 +22,7 @@ _TURNS = {
 def orientation(image: Image.Image) -> int:
     """The orientation that an image's EXIF data state, 1 to 8; 1 is as stored, and so are damaged data."""
     try:
-        stated = image.getexif().get(ExifTags.Base.Orientation, 1)
+        stated = image.info.get(TURNED_BY_PILLOW) or image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
         # damaged EXIF data raise whatever their parser stumbles over; viewers show such images as stored
         return 1
@@ -29,8 +31,13 @@ def orientation(image: Image.Image) -> int:
 
 def upright(image: Image.Image) -> Image.Image:
     """The image as it is meant to be shown."""
-    turn = _TURNS.get(orientation(image))
+    turn = None if TURNED_BY_PILLOW in image.info else _TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the pixels as the file stores them."""
+    return turned_size(image.size, orientation(image)) if TURNED_BY_PILLOW in image.info else image.size
 
 
 def turned_size(size: tuple[int, int], stated: int) -> tuple[int, int]:

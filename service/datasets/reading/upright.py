@@ -10,17 +10,18 @@ from PIL import Image
 from service.datasets.items import as_rgb
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.image_files import has_several, open_image, raw_mode
-from service.datasets.reading.orientation import orientation, turn_pixels, turned_size, upright
+from service.datasets.reading.orientation import orientation, stored_size, turn_pixels, turned_size, upright
 from service.datasets.reading.report import EntryFault
 from service.kit.png import encode_image
 
 _MAX_DARK_BITS = 14
+_LIGHT_IS_HIGH = ("L", "LA", "RGB", "RGBA", "RGBX")
 
 
 def read_upright(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
     """The image ``(H, W, 3)`` uint8 of an entry and its labels ``(H, W)`` uint8. Raises EntryFault, or OSError."""
     image = open_image(entry.image.read_bytes())
-    annotation, _ = upright_annotation(entry, image.size, orientation(image))
+    annotation, _ = upright_annotation(entry, stored_size(image), orientation(image))
     return np.array(as_rgb(upright(image))), annotation.labels
 
 
@@ -77,9 +78,9 @@ def darkness(image: Image.Image) -> str | None:
     highest = 0
     if image.mode.startswith("I;16"):
         highest = int(np.max(image.getextrema()))
-    elif raw_mode(image).startswith("RGB;16"):
+    elif ";16" in raw_mode(image) and image.mode in _LIGHT_IS_HIGH:
         # Pillow has kept the upper eight of the 16 bits
-        highest = int(np.max(image.getextrema())) << 8 | 255
+        highest = int(np.max(image.convert("RGB").getextrema())) << 8 | 255
     bits = highest.bit_length()
     if not 0 < bits <= _MAX_DARK_BITS:
         return None

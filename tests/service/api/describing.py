@@ -26,6 +26,7 @@ from tests.service.api.population import (
     JOBS,
     MASK,
     MODELS,
+    OWN_MODEL,
     RUNS,
     SPARE,
 )
@@ -37,10 +38,14 @@ from tests.workers.bulk.conftest import dataset_tar
 SLUGS = sorted({kind.slug for kind in every_problem()})
 WORDS: dict[str, tuple[float, list[Any]]] = {
     "path.job": (0.7, list(JOBS.values())),
-    "path.model": (0.5, list(MODELS)),
+    "path.model": (0.7, [*MODELS, OWN_MODEL, f"{OWN_MODEL}@1.0.0", f"{OWN_MODEL}@1.1.0", f"{OWN_MODEL}@stable"]),
+    "path.alias": (0.7, ["stable", "next", "1.0.0"]),
+    "body.version": (0.7, ["1.0.0", "1.1.0"]),
+    "body.tenants.[*]": (0.7, ["acme", "bolt"]),
     "path.slug": (0.5, SLUGS),
     "path.export": (0.8, list(RUNS["exports"].values())),
     "path.augmentation": (0.8, list(RUNS["augmentations"].values())),
+    "path.training": (0.8, list(RUNS["trainings"].values())),
     "path.name": (0.8, [DATASET]),
     "path.version": (0.7, ["1", "2", "0", "01"]),
     "query.name": (0.7, [DATASET, "other-scenes"]),
@@ -91,12 +96,14 @@ def described() -> dict[str, Any]:
     text: dict[str, Any] = deepcopy(app.openapi())
     pictures = [keys.job_image(JOBS["succeeded"], index, "ab" * 32) for index in range(2)]
     examples = {"job": list(JOBS.values()), "model": list(MODELS), "slug": SLUGS[:3], "key": pictures}
-    examples |= {"upload": [upload_id(SPARE), "0" * 64]}
+    examples |= {"upload": [upload_id(SPARE), "0" * 64], "alias": ["stable", "next"]}
+    examples["model"] += [OWN_MODEL, f"{OWN_MODEL}@1.0.0"]
     examples |= {"index": ["0", "3"], "kind": ["image", "mask"], "name": [DATASET, "nobody"], "version": ["1", "7"]}
     examples |= {kind.removesuffix("s"): list(ids.values()) for kind, ids in RUNS.items()}
     cursors = {"/jobs": JOB_ID_PATTERN, "/jobs/{job}/samples": "^[0-9]{1,9}$", "/datasets": DATASET_NAME_PATTERN}
     cursors |= {"/uploads": "^[0-9a-f]{64}$"}
     cursors |= {"/exports": f"^e{ID_BODY}$", "/augmentations": f"^a{ID_BODY}$"}
+    cursors |= {"/trainings": f"^t{ID_BODY}$", "/trainings/{training}/checkpoints": "^[0-9]{1,9}$"}
     cursors |= {"/exports/{export}/files": "^[0-9]{1,9}$", "/augmentations/{augmentation}/samples": "^[0-9]{1,9}$"}
     for path, methods in text["paths"].items():
         for operation in methods.values():

@@ -19,6 +19,7 @@ from service.jobs.spec import JobSpec
 from service.kit.run_kinds import RunKind, kind_of
 from service.kit.tenants import DEFAULT_TENANT
 from service.masks.uploads import upload_id
+from service.registry.aliases import Aliases
 from service.settings import Settings
 from service.store import ObjectStore, keys, open_store, run_keys
 from tests.service.api.support import (
@@ -33,6 +34,7 @@ from tests.service.api.support import (
     settings_for,
 )
 from tests.service.masks.support import pillow_file, stripes
+from tests.service.registry.small_models import add as add_model
 from workers.bulk.execute import execute_run
 from workers.bulk.handlers import handlers
 from workers.bulk.worker import open_bulk_worker
@@ -42,6 +44,8 @@ SPARE = pillow_file(stripes(32))
 """Another upload, which nothing needs."""
 """A mask of the four classes of ``tissue``."""
 MODELS = ("aerial", "aerial@1.0.0", "tissue", "polyps")
+OWN_MODEL = "lesions"
+"""A model of the tenant, in two versions and with the alias `stable`."""
 JOBS = {
     name: f"j7ybr17pesw6kn47{number:03d}"
     for number, name in enumerate(
@@ -67,9 +71,9 @@ RUNS = {
         name: f"{kind[0]}7ybr17pesw6kn47{number:03d}"
         for number, name in enumerate(("queued", "succeeded", "cancelled", "deleted"))
     }
-    for kind in ("exports", "augmentations")
+    for kind in ("exports", "augmentations", "trainings")
 }
-"""The same of exports and augmentation sets. No set has succeeded: nobody makes its jobs, so there are none."""
+"""The same of exports, augmentation sets and trainings. Nobody makes the jobs of a set, or trains: none succeeds."""
 _ASKED: dict[str, dict[str, Any]] = {
     "masked": {"model": "tissue", "classes": None, "mask": "upload", "name": "with a mask"},
     "unpaired": {"model": "tissue", "classes": None, "prompt": "glands"},
@@ -153,6 +157,9 @@ def populate(folder: Path, **changes: Any) -> Population:
         accepted = repository.read_spec(client.post("/generate", json=body).json()["id"])
         _move(store, accepted, job)
         _bring_about(name, repository, repository.read_spec(job), client)
+    for version in ("1.0.0", "1.1.0"):
+        add_model(store, folder, OWN_MODEL, version, version.encode(), tenant=DEFAULT_TENANT)
+    Aliases(store, DEFAULT_TENANT).move(OWN_MODEL, "stable", "1.0.0", why=None, by=None)
     links = {}
     for operation, name in (("GET /objects/{key}", "succeeded"), ("GET /twins/{job}/{index}/{kind}.png", "sharded")):
         samples = client.get(f"/jobs/{JOBS[name]}/samples").json()["samples"]
@@ -174,6 +181,7 @@ def _add_runs(client: TestClient, settings: Settings, store: ObjectStore) -> str
     bodies = {
         "exports": {"sources": [{"dataset": DATASET}], "format": "coco"},
         "augmentations": {"dataset": DATASET, "model": "tissue", "count": 3, "seed": 1},
+        "trainings": {"system": "cosimgen", "dataset": DATASET, "name": "own-scenes"},
     }
     for kind, ids in RUNS.items():
         for name, run in ids.items():

@@ -42,7 +42,20 @@ from tests.service.api.population import (
 )
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
-WHAT_GOES_TOGETHER = ("/generate", "/uploads", "/datasets", "/exports", "/augmentations")
+WHAT_GOES_TOGETHER = (
+    "/generate",
+    "/uploads",
+    "/datasets",
+    "/exports",
+    "/augmentations",
+    "/trainings",
+    "/models",
+    "/models/{model}",
+    "/models/{model}/aliases/{alias}",
+    "/models/{model}/promote",
+    "/models/{model}/share",
+    "/models/{model}/unshare",
+)
 """Operations of which a schema says what a body looks like, and a model's card or a dataset what it may be."""
 GOOD: dict[str, list[dict[str, Any]]] = {
     "POST /exports": [
@@ -63,12 +76,17 @@ GOOD: dict[str, list[dict[str, Any]]] = {
             "callback_url": "https://receiver.example/hook",
         },
     ],
+    "POST /trainings": [
+        {"system": "cosimgen", "dataset": DATASET, "name": "own-scenes", "callback_url": "https://receiver.example/h"},
+        {"system": "siamese-diffusion", "dataset": DATASET, "name": "polyp-scenes", "fit": "stretch", "dry_run": True},
+    ],
 }
 """Bodies that name what there is, which none that is drawn would."""
 HEARD: dict[str, tuple[dict[str, str], str]] = {
     "GET /jobs/{job}/events": ({"job": JOBS["succeeded"]}, "5.4.0.succeeded"),
     "GET /exports/{export}/events": ({"export": RUNS["exports"]["succeeded"]}, "3.3.succeeded"),
     "GET /augmentations/{augmentation}/events": ({"augmentation": RUNS["augmentations"]["cancelled"]}, "0.3.cancelled"),
+    "GET /trainings/{training}/events": ({"training": RUNS["trainings"]["cancelled"]}, "0.cancelled.0-0"),
     "GET /datasets/{name}/{version}/events": ({"name": DATASET, "version": "1"}, "3.3.succeeded"),
 }
 """Of each stream one that has ended, and the id of its last event."""
@@ -205,6 +223,15 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
         "GET /jobs/{job}/archive": {200, 404},
         "GET /models": {200},
         "GET /models/{model}": {200, 404},
+        "GET /models/{model}/archive": {200, 404},
+        "GET /models/{model}/aliases": {200, 404},
+        "GET /models/{model}/aliases/{alias}": {200, 404},
+        "PUT /models/{model}/aliases/{alias}": {200, 404, 415, 422},
+        "GET /models/{model}/shares": {200, 404, 409},
+        "POST /models/{model}/share": {404, 409, 415, 422},
+        "POST /models/{model}/promote": {404, 409, 422},
+        "DELETE /models/{model}": {404, 409, 422},
+        "POST /models": {415, 422},
         "GET /problems/{slug}": {200, 404},
         "POST /datasets": {202, 415, 422},
         "GET /datasets": {200},
@@ -229,6 +256,16 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
         "GET /augmentations/{augmentation}/samples": {200, 404},
         "POST /augmentations/{augmentation}/cancel": {200, 404},
         "DELETE /augmentations/{augmentation}": {204, 404},
+        "POST /trainings": {200, 202, 400, 415, 422},
+        "GET /trainings": {200, 422},
+        "GET /trainings/{training}": {200, 404},
+        "GET /trainings/{training}/events": {200, 204, 404},
+        "GET /trainings/{training}/checkpoints": {200, 404},
+        "POST /trainings/{training}/pause": {200, 404, 409},
+        "POST /trainings/{training}/resume": {200, 404, 409},
+        "POST /trainings/{training}/cancel": {200, 404},
+        "POST /trainings/{training}/retry": {202, 404, 409},
+        "DELETE /trainings/{training}": {204, 404},
         "GET /objects/{key}": {200, 206, 304, 403, 416},
         "GET /twins/{job}/{index}/{kind}.png": {200, 206, 304, 403, 416},
     }
@@ -274,6 +311,8 @@ def test_what_needs_a_key_answers_no_other_caller(guarded: Population) -> None:
             names = re.findall(r"{(\w+)}", operation.path)
             there = {"job": JOBS["succeeded"], "model": "aerial", "name": DATASET, "version": "1", "upload": "0" * 64}
             there |= {"export": RUNS["exports"]["succeeded"], "augmentation": RUNS["augmentations"]["queued"]}
+            there |= {"training": RUNS["trainings"]["queued"]}
+            there["alias"] = "stable"
             case = operation.Case(path_parameters={name: there[name] for name in names})
             headers = {} if given is None else {"Authorization": given}
             answer = case.call(headers=headers)
@@ -281,4 +320,4 @@ def test_what_needs_a_key_answers_no_other_caller(guarded: Population) -> None:
             assert answer.status_code == 401, operation.label
             assert answer.headers["www-authenticate"] == ["Bearer"], operation.label
             asked += 1
-    assert asked >= 3 * 36
+    assert asked >= 3 * 47

@@ -13,11 +13,10 @@ import pytest
 from model_store.card import load_card
 from service.cli.model_figures import MAX_ROWS, figures_summary, figures_table
 from service.cli.root import run
-from service.errors import CardError, ObjectExists, StoreUnavailable, WeightsError
+from service.errors import CardError, ModelConflict, StoreUnavailable, WeightsError
 from service.registry.catalogue import Catalogue
-from service.registry.register import check_model_folder, register
+from service.registry.register import check_model_folder, register_folder
 from service.settings import read_settings
-from service.store import keys
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
 from service.store.opening import open_store
@@ -94,16 +93,16 @@ def test_input_combinations_and_guidance_targets_are_shown(
 def test_registering_a_version_again_is_allowed_only_with_equal_content(
     folder: Path, store: FolderStore, tmp_path: Path
 ) -> None:
-    assert register(folder, store, catalogue(store, tmp_path))[1] is True
+    assert register_folder(folder, store, tenant=None)[1] is True
     before = {info.key: info.etag for info in store.list("models/")}
-    assert register(folder, store, catalogue(store, tmp_path))[1] is False
+    assert register_folder(folder, store, tenant=None)[1] is False
     write_tiny_model(folder, seed=8)
-    with pytest.raises(ObjectExists, match=r"tiny@1.0.0 is already registered, .* higher version"):
-        register(folder, store, catalogue(store, tmp_path))
+    with pytest.raises(ModelConflict, match=r"tiny@1.0.0 is already registered, .* higher version"):
+        register_folder(folder, store, tenant=None)
     assert {info.key: info.etag for info in store.list("models/")} == before
     write_tiny_model(folder, seed=8, version="1.0.1")
-    register(folder, store, catalogue(store, tmp_path))
-    assert [card.id for card in catalogue(store, tmp_path).cards()] == ["tiny@1.0.1", "tiny@1.0.0"]
+    register_folder(folder, store, tenant=None)
+    assert [card.id for card in catalogue(store, tmp_path).cards(tenant=None)] == ["tiny@1.0.1", "tiny@1.0.0"]
 
 
 def test_files_that_do_not_match_the_card_are_refused(folder: Path, store: FolderStore, tmp_path: Path) -> None:
@@ -111,13 +110,13 @@ def test_files_that_do_not_match_the_card_are_refused(folder: Path, store: Folde
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(WeightsError, match=r"has sha256 .* but the card says"):
-        register(folder, store, catalogue(store, tmp_path))
+        register_folder(folder, store, tenant=None)
     weights.write_bytes(whole[:-1])
     with pytest.raises(WeightsError, match=f"has {len(whole) - 1} bytes, but the card says {len(whole)}"):
-        register(folder, store, catalogue(store, tmp_path))
+        register_folder(folder, store, tenant=None)
     weights.unlink()
     with pytest.raises(WeightsError, match="does not exist, but the card names it"):
-        register(folder, store, catalogue(store, tmp_path))
+        register_folder(folder, store, tenant=None)
     assert list(store.list("models/")) == []
 
 
@@ -149,16 +148,13 @@ class BreakingStore(FolderStore):
 def test_an_interrupted_registration_leaves_no_model_and_can_be_repeated(folder: Path, tmp_path: Path) -> None:
     breaking = BreakingStore(tmp_path / "store", link_secret=b"0" * 16, public_url="http://localhost")
     with pytest.raises(StoreUnavailable):
-        register(folder, breaking, catalogue(breaking, tmp_path))
+        register_folder(folder, breaking, tenant=None)
     store = FolderStore(tmp_path / "store", link_secret=b"0" * 16, public_url="http://localhost")
-    # The weights are there, and no card: no reader has met half a model.
-    assert [info.key for info in store.list("models/")] == [keys.model_file("tiny", "1.0.0", "model.safetensors")]
-    assert catalogue(store, tmp_path).cards() == ()
-    other = tmp_path / "other"
-    write_tiny_model(other, seed=8)
-    with pytest.raises(ObjectExists, match="was not completed"):
-        register(other, store, catalogue(store, tmp_path))
-    assert register(folder, store, catalogue(store, tmp_path))[1] is True
+    # The weights are there, and no registration: no reader has met half a model.
+    assert [info.key.rpartition(".")[2] for info in store.list("weights/")][-1] == "safetensors"
+    assert list(store.list("models/")) == []
+    assert catalogue(store, tmp_path).cards(tenant=None) == ()
+    assert register_folder(folder, store, tenant=None)[1] is True
 
 
 @pytest.mark.parametrize("name", ["cosimgen-dubai", "pathdiff-nuclei", "siamese-nuclei"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +140,69 @@ def test_16_bit_images_that_come_out_nearly_black_need_a_window_where_it_is_stri
     assert np.array_equal(grey(item), (levels * (255 / 4095)).round())
 
 
+def deep_png(levels: np.ndarray, channels: int) -> bytes:
+    """A PNG of 16 bits per channel, which Pillow does not write: grey with alpha, RGB or RGBA."""
+    pixels = np.repeat(levels[..., None], channels, axis=-1).astype(">u2")
+    if channels != 3:
+        pixels[..., -1] = 0xFFFF
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_channels_of_16_bits_that_come_out_nearly_black_are_refused_and_have_no_window(
+    tmp_path: Path, channels: int
+) -> None:
+    root = folder(tmp_path / "channels")
+    (root / "images" / "a.png").write_bytes(deep_png(np.linspace(0, 4095, 96).reshape(8, 12), channels))
+    (root / "masks" / "a.png").write_bytes(png(LABELS))
+    _, report = read(root)
+    assert [group.kind for group in report.faults] == ["assumed"]
+    with pytest.raises(InvalidDataset, match=r"end at 4095 of 65535, .*Multiply its levels by 16 if it should not be$"):
+        read(root, Levels(strict=True))
+    with pytest.raises(InvalidDataset, match=r"a\.png: it has several channels of 16 bits.*save it as 16-bit grey"):
+        read(root, Levels(0, 4095, strict=True))
+    (root / "images" / "a.png").write_bytes(deep_png(np.linspace(0, 65535, 96).reshape(8, 12), channels))
+    _, report = read(root, Levels(strict=True))
+    assert report.faults == ()
+
+
+@pytest.mark.parametrize("kind", ["int32", "float32"])
+def test_numbers_of_32_bits_are_read_through_a_window_alone(tmp_path: Path, kind: str) -> None:
+    root = folder(tmp_path / kind)
+    levels = np.linspace(-1000, 1000, 96).reshape(8, 12).round().astype(kind)
+    Image.fromarray(levels).save(root / "images" / "a.tif")
+    (root / "masks" / "a.png").write_bytes(png(LABELS))
+    items, report = read(root, Levels(strict=True))
+    assert items == []
+    assert "without a defined white; save it with 8 or 16 bits" in report.faults[0].first[0].detail
+    assert "--window LOW,HIGH" in report.faults[0].first[0].detail
+    [item], report = read(root, Levels(-160, 240, strict=True))
+    assert report.faults == ()
+    assert np.array_equal(grey(item), ((levels.astype(np.float64) + 160) * (255 / 400)).round().clip(0, 255))
+
+
+def test_labels_of_other_slices_or_mirrored_axes_are_told(tmp_path: Path) -> None:
+    root, rng = folder(tmp_path / "mr"), np.random.default_rng(0)
+    levels = rng.integers(0, 2000, (12, 8, 3)).astype(np.int16)
+    labels = np.repeat(LABELS.T[..., None], 3, axis=2)
+    mirrored = np.diag([-1.0, -1.0, 1.0, 1.0])
+    for name, affine, given in (("deeper", np.eye(4), labels.repeat(2, axis=2)), ("mirrored", mirrored, labels)):
+        image = levels + (name == "mirrored")
+        nibabel.save(nibabel.Nifti1Image(image.astype(np.int16), np.eye(4)), root / "images" / f"{name}.nii")
+        nibabel.save(nibabel.Nifti1Image(given, affine), root / "masks" / f"{name}.nii")
+    items, report = read(root, Levels(0, 1000))
+    assert [item.name for item in items] == [f"mirrored/{place:04d}" for place in range(3)]
+    found = {group.kind: group for group in report.faults}
+    assert set(found) == {"size_differs", "assumed"}
+    assert "it is 12 x 8 x 3, and its labels are 12 x 8 x 6" in found["size_differs"].first[0].detail
+    assert "its axes lead to RAS, and those of its labels to LPS" in found["assumed"].first[0].detail
+
+
 @pytest.mark.filterwarnings("error")
 def test_where_nothing_was_measured_an_image_is_black() -> None:
     levels = np.array([[np.nan, -np.inf, -50.0, 100.0, np.inf]], dtype=np.float32)
@@ -147,6 +212,6 @@ def test_where_nothing_was_measured_an_image_is_black() -> None:
 
 def test_a_window_of_another_form_is_refused() -> None:
     assert read_window("-160,240").window == (-160.0, 240.0)
-    for text in ("5", "a,b", "7,7", "9,2", "nan,nan"):
+    for text in ("5", "a,b", "7,7", "9,2", "nan,nan", "-inf,5", "0,inf"):
         with pytest.raises(ValueError, match="should look like --window=0,4095"):
             read_window(text)

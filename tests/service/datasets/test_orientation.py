@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
+from service.datasets.reading.checking import read_items
+from service.datasets.reading.levels import Levels
+from service.datasets.reading.opening import open_dataset
+from service.datasets.reading.orientation import turn_pixels
+from service.datasets.reading.report import Findings
 from tests.service.datasets.hand_written import faults, listed, write
 from tests.service.datasets.scenes import noise, png, read
 
@@ -66,6 +71,44 @@ def test_masks_of_either_size_are_read_upright(tmp_path: Path, orientation: int,
         # stored and shown are of one size, so that nothing tells them apart
         assert "taken to be of the image as shown" in group.first[0].detail
         assert np.array_equal(item.labels, given)
+
+
+def deep(orientation: int, kind: str) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """A 16-bit image that is to be turned, and its levels as shown and as stored."""
+    stored = np.random.default_rng(orientation).permutation(np.arange(48 * 64) * 20).reshape(48, 64).astype(np.uint16)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    out = io.BytesIO()
+    Image.fromarray(stored).save(out, kind, exif=exif)
+    return out.getvalue(), turn_pixels(stored, orientation), stored
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("of", ["the image as shown", "the stored pixels"])
+@pytest.mark.parametrize("levels", [Levels(), Levels(0, 61440)])
+def test_deep_images_are_read_upright_too_with_a_window_and_without(
+    tmp_path: Path, kind: str, orientation: int, of: str, levels: Levels
+) -> None:
+    data, shown, stored = deep(orientation, kind)
+    labels = (shown > 30000).astype(np.uint8)
+    turned = orientation >= 5
+    given = (stored > 30000).astype(np.uint8) if turned and of == "the stored pixels" else labels
+    folder = write(
+        tmp_path,
+        **{
+            f"images/a.{kind.lower()}": data,
+            "masks/a.png": png(given),
+            "dataset.json": listed(["background", "cell"]),
+        },
+    )
+    findings = Findings()
+    [item] = read_items(open_dataset(folder), findings, levels=levels)
+    assert [group.kind for group in findings.report("folders").faults] == ["turned"]
+    pixels = np.array(Image.open(io.BytesIO(item.image_bytes)))
+    wanted = shown >> 8 if levels.window is None else (shown * (255 / 61440)).round()
+    assert np.array_equal(pixels, np.repeat(wanted[..., None], 3, axis=-1))
+    assert np.array_equal(item.labels, labels)
 
 
 def test_the_labels_of_yolo_are_of_the_image_as_shown(tmp_path: Path) -> None:

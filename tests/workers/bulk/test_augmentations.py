@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,20 @@ from starlette.testclient import TestClient
 from service.augmentations.plan_report import report
 from service.augmentations.rounds import Rounds
 from service.datasets.components import connected
+from service.errors import ModelConflict
 from service.jobs.repository import JobRepository
 from service.jobs.sample_item import MadeTwin
 from service.jobs.spec import ChunkRecord, ItemClass, JobSpec
 from service.kit.png import encode_image
 from service.kit.seeds import sample_seed
+from service.registry.aliases import Aliases
+from service.registry.catalogue import Catalogue
+from service.registry.deletion import delete_version
+from service.registry.shares import Shares
 from service.settings import Settings
-from service.store import ObjectStore, keys
-from tests.service.api.support import NotingQueue, mask_card, register
+from service.store import ObjectStore
+from tests.service.api.support import TEXT_AND_MASK, NotingQueue, mask_card, register
+from tests.service.registry.small_models import add
 from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from tests.workers.bulk.test_exports import NAMES, files, unpacked
 from workers.bulk.execute import RunOutcome, execute_run
@@ -40,11 +47,9 @@ def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lamb
 
     Without a given mask, the mask is all of the first requested class.
     """
-    card = json.loads(repository.store.get(keys.model_card(*spec.model.split("@"))))
-    colours = np.array(
-        [entry["colour"] for entry in card["classes"]] + [[0, 0, 0]] * (256 - len(card["classes"])), dtype=np.uint8
-    )
-    names = [entry["name"] for entry in card["classes"]]
+    classes = Catalogue(repository.store).pinned(spec.model_key).card.classes
+    colours = np.array([entry.colour for entry in classes] + [(0, 0, 0)] * (256 - len(classes)), dtype=np.uint8)
+    names = [entry.name for entry in classes]
     now = datetime.now(UTC)
     for chunk in range(spec.chunks):
         items = []
@@ -454,3 +459,35 @@ def test_impossible_requests_are_refused(
     # of a member that may be of several kinds, what pydantic calls them is no place in the body
     assert not any("[" in error["pointer"] or "(" in error["pointer"] for error in answer.json().get("errors", []))
     assert client.get("/augmentations").json()["augmentations"] == []
+
+
+def test_a_set_keeps_the_version_that_its_alias_stood_for_also_after_its_share_ends(
+    client: TestClient,
+    execute: Execute,
+    worker: BulkWorker,
+    scenes: str,
+    store: ObjectStore,
+    tmp_path: Path,
+) -> None:
+    members = mask_card("x")
+    changes = {name: members[name] for name in TEXT_AND_MASK} | {
+        name: members[name] for name in ("classes", "palette", "sizes_px", "default_size_px")
+    }
+    for version in ("1.0.0", "1.1.0"):
+        add(store, tmp_path, "ours", version, version.encode(), tenant="acme", changes=changes)
+    Aliases(store, "acme").move("ours", "stable", "1.0.0", why=None, by=None)
+    Shares(store).add("acme", "ours", "default", by=None)
+    asked = ask(client, dataset="scenes", model="acme:ours@stable", count=2, balance={"water": 0.2}, seed=3)
+    assert asked["model"] == "acme:ours@1.0.0"
+    Aliases(store, "acme").move("ours", "stable", "1.1.0", why=None, by=None)
+    Shares(store).revoke("acme", "ours", "default")
+    assert client.get("/models/acme:ours").status_code == 404
+    with pytest.raises(ModelConflict) as refused:
+        delete_version(store, "acme", "ours", "1.0.0", by=None)
+    assert refused.value.extra["needed_by"] == [{"kind": "augmentation", "id": None}]
+    ended = execute_until_ended(client, execute, worker, asked["id"])
+    assert (ended["state"], ended["done"]) == ("succeeded", 2)
+    specs = [worker.repository.read_spec(job) for job in ended["jobs"]]
+    assert {(spec.model, spec.model_key) for spec in specs} == {("acme:ours@1.0.0", "acme:ours@1.0.0")}
+    assert len(client.get(f"/augmentations/{asked['id']}/samples").json()["samples"]) == 2
+    delete_version(store, "acme", "ours", "1.0.0", by=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_what_a_killed_process_left_of_a_copy_is_deleted_and_what_is_being_made_
     with preparing(tmp_path / "c"):
         assert delete_old(tmp_path, 10**9) == []
     assert [folder.exists() for folder in (left, half, made)] == [False, False, True]
+
+
+def test_an_archive_behind_a_link_is_read_anew_once_it_has_changed(tmp_path: Path) -> None:
+    archive, link = tmp_path / "v.tar", tmp_path / "link.tar"
+    link.symlink_to(archive)
+    for count in (3, 5):
+        with tarfile.open(archive, "w") as tar:
+            tar.add(write_prepared(tmp_path / f"{count}", count, 16), "made")
+        assert prepare(link, settings=Settings(data_dir=tmp_path / "home")).report.items == count
 
 
 def test_preparing_another_dataset_deletes_what_is_beyond_the_limit(

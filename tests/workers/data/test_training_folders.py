@@ -12,12 +12,14 @@ import torch
 from PIL import ExifTags, Image
 
 from model_store.masks.resize import majority_resize
+from service.datasets.reading.levels import Levels
+from tests.workers.fakes import tiny_card
 from tests.workers.training.toy import letters, write_toy_dataset
 from workers.data.listings import DatasetInvalid
 from workers.data.pixels import dihedral, present_classes
 from workers.data.training_set import TrainingSet
+from workers.evaluation.options import fit_of, window_of
 from workers.training.loop import iteration_generator, learning_rate
-from workers.training.options import parse_aliases
 from workers.training.prompts import CANONICAL_SHARE, PromptBank
 
 
@@ -118,12 +120,10 @@ def test_a_folder_without_classes_or_with_a_gap_in_them_is_refused(toy: Path) ->
 
 
 def test_aliases_name_classes_and_unknown_classes_are_refused(toy: Path) -> None:
-    data = TrainingSet.open(toy).with_aliases(parse_aliases(("day=daylight, sunshine",)))
+    data = TrainingSet.open(toy).with_aliases({"day": ("daylight", "sunshine")})
     assert data.classes[2].aliases == ("daylight", "sunshine")
     with pytest.raises(DatasetInvalid, match="dusk: no such class"):
         data.with_aliases({"dusk": ("evening",)})
-    with pytest.raises(ValueError, match="should look like"):
-        parse_aliases(("day",))
 
 
 def test_texts_name_the_class_set_and_half_of_the_draws_are_the_canonical_prompt(toy: Path) -> None:
@@ -304,3 +304,15 @@ def test_what_is_held_out_is_not_trained_on(toy: Path) -> None:
     for images_only in (False, True):
         with pytest.raises(DatasetInvalid, match="has no train images"):
             TrainingSet.open(toy, images_only=images_only).stems("train")
+
+
+def test_the_window_of_a_training_is_on_its_card_and_real_images_are_measured_through_it(toy: Path) -> None:
+    for number in range(6):
+        levels = np.full((32, 32), 4000 + number, dtype=np.uint16)
+        Image.fromarray(levels).save(toy / "images" / f"pair{number:02d}.png")
+    trained = TrainingSet.open(toy, window=Levels(0, 4095))
+    card = tiny_card(training={"fit": trained.scale_about(8, trained.stems())})
+    assert card.training["fit"]["window"] == [0, 4095]
+    measured = TrainingSet.open(toy, window=window_of(card), fit=fit_of(card))
+    assert np.array_equal(measured.arrays("train", 8)[0], trained.arrays("train", 8)[0])
+    assert window_of(tiny_card()) is None

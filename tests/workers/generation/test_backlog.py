@@ -68,8 +68,7 @@ def measured(store: ObjectStore, row_s: float, *, day: int = 1) -> None:
         seconds_per_row={4: 2 * row_s, 8: row_s},
         chosen_at=datetime(2026, 1, day, tzinfo=UTC),
     )
-    name, _, version = MODEL.partition("@")
-    store.put(keys.shape_choice(name, version, f"{day:064x}"), choice.model_dump_json().encode())
+    store.put(keys.shape_choice(MODEL, f"{day:064x}"), choice.model_dump_json().encode())
 
 
 def accept(store: ObjectStore, **changes: Any) -> JobSpec:

@@ -17,12 +17,14 @@ from service.jobs.spec import JobSpec
 from service.kit.ids import new_job_id
 from service.kit.run_kinds import RunKind, new_run_id
 from service.kit.states import JobState
+from service.registry.uses import add_use
 from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec
-from service.store import keys
+from service.store import keys, model_keys
 from service.store.base import ObjectStore
 from service.store.folder import INCOMING, FolderStore
 from tests.breaking import FailsAfter
+from tests.service.registry.small_models import Killed, add, blobs, stopping
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post, tiny_spec
 from workers.generation.chunk import ChunkOutcome, generate_chunk
@@ -304,3 +306,34 @@ def test_jobs_of_an_augmentation_set_are_kept_as_long_as_the_set(hire: Hire, sto
     runs.delete(there)
     deleting.run_once()
     assert list(worker.repository.jobs()) == []
+
+
+def test_weights_that_no_model_needs_are_removed_a_day_later(
+    worker: Worker, store: FolderStore, tmp_path: Path
+) -> None:
+    add(store, tmp_path, "kept", data=b"kept", tenant="acme")
+    add(store, tmp_path, "late", data=b"late", tenant="acme")
+    with pytest.raises(Killed):
+        add(stopping(store, 3), tmp_path, "half", data=b"half", tenant="acme")
+    # an accepted job keeps the weights of a version that was deleted at the same moment
+    job = tiny_spec(tenant="acme")
+    add_use(store, "acme:late@1.0.0", job.job)
+    worker.repository.write_spec(job)
+    store.put(model_keys.deletion("acme", "late", "1.0.0"), b"{}")
+    clock = [datetime.now(UTC)]
+    collector = GarbageCollector(worker, now=lambda: clock[0], poll_interval_s=0.0, page=2)
+
+    def left() -> set[bytes]:
+        for _ in range(3):  # pages
+            assert collector.run_once()
+        return {store.get(key)[-4:] for key in blobs(store)}
+
+    assert left() == {b"kept", b"late", b"half"}
+    clock[0] += LATER
+    assert left() == {b"kept", b"late"}
+    worker.repository.conclude(job)
+    made_with = {"model_owner": "acme", "model": "late@1.0.0"}
+    worker.repository.deletions.enqueue(job.model_copy(update=made_with), "asked for")
+    clock[0] += LATER
+    assert left() == {b"kept"}
+    assert list(store.list("uses/")) == []

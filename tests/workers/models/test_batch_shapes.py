@@ -55,11 +55,11 @@ def test_a_forwards_time_is_that_of_its_rows() -> None:
 def test_a_choice_is_stored_for_all_workers_of_the_machine_type(store: FolderStore) -> None:
     system = TinySystem()
     machine = machine_type(system, 1)
-    first = shape_for(store, system, machine, lambda _: {2: 2.0, 4: 1.0})
+    first = shape_for(store, "tiny@1.0.0", system, machine, lambda _: {2: 2.0, 4: 1.0})
     assert (first.rows, first.machine, first.model) == (4, machine, "tiny@1.0.0")
     # a later measurement with another result changes nothing
-    assert shape_for(store, system, machine, lambda _: {2: 1.0, 4: 1.0}) == first
-    assert shape_for(store, system, machine | {"cpu_threads": "2"}, lambda _: {2: 1.0, 4: 1.0}).rows == 2
+    assert shape_for(store, "tiny@1.0.0", system, machine, lambda _: {2: 1.0, 4: 1.0}) == first
+    assert shape_for(store, "tiny@1.0.0", system, machine | {"cpu_threads": "2"}, lambda _: {2: 1.0, 4: 1.0}).rows == 2
     [one, two] = [info.key for info in store.list("shapes/tiny/1.0.0/")]
     assert one != two
 
@@ -69,20 +69,20 @@ def test_if_two_workers_measure_at_once_the_first_to_write_decides(store: Folder
     machine = machine_type(system, 1)
 
     def slow(_: System) -> dict[int, float]:
-        shape_for(store, system, machine, lambda _: {2: 1.0})
+        shape_for(store, "tiny@1.0.0", system, machine, lambda _: {2: 1.0})
         return {8: 1.0}
 
-    assert shape_for(store, system, machine, slow).rows == 2
+    assert shape_for(store, "tiny@1.0.0", system, machine, slow).rows == 2
 
 
 def test_a_damaged_choice_is_measured_again(store: FolderStore) -> None:
     system = TinySystem()
     machine = machine_type(system, 1)
-    shape_for(store, system, machine, lambda _: {2: 1.0})
+    shape_for(store, "tiny@1.0.0", system, machine, lambda _: {2: 1.0})
     [info] = store.list("shapes/")
     store.put(info.key, b"{")
-    assert shape_for(store, system, machine, lambda _: {4: 1.0}).rows == 4
-    assert shape_for(store, system, machine, lambda _: {8: 1.0}).rows == 4
+    assert shape_for(store, "tiny@1.0.0", system, machine, lambda _: {4: 1.0}).rows == 4
+    assert shape_for(store, "tiny@1.0.0", system, machine, lambda _: {8: 1.0}).rows == 4
 
 
 def test_a_worker_measures_if_no_shape_is_set_and_later_workers_use_its_choice(

@@ -42,12 +42,12 @@ def test_a_model_is_fetched_from_the_store_once_and_loaded_once_for_many_threads
     assert len(loads) == 1
     assert len(set(map(id, found))) == 1
     assert (loads[0] / "model.safetensors").read_bytes() == WEIGHTS
-    assert loads[0] == worker.settings.model_cache_dir / "tiny" / "1.0.0"
+    assert loads[0] == worker.settings.model_cache_dir / "_shared" / "tiny" / "1.0.0"
 
 
 def test_a_damaged_copy_on_disk_is_fetched_again(hire: Hire) -> None:
     worker = hire()
-    folder = worker.settings.model_cache_dir / "tiny" / "1.0.0"
+    folder = worker.settings.model_cache_dir / "_shared" / "tiny" / "1.0.0"
     folder.mkdir(parents=True)
     for damaged in (b"t1ny", b"tin"):
         (folder / "model.safetensors").write_bytes(damaged)

@@ -15,8 +15,7 @@ from service.cli.root import run
 from service.jobs.repository import JobRepository
 from service.jobs.spec import ChunkRecord, JobSpec
 from service.kit.png import encode_image
-from service.registry.catalogue import Catalogue
-from service.registry.register import register
+from service.registry.register import register_folder
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.stored_twins import image_key, mask_key
@@ -38,7 +37,7 @@ def stored(data_dir: Path) -> FolderStore:
 @pytest.fixture
 def job(hire: Hire, post: Post, stored: FolderStore, tiny_model: Path) -> JobSpec:
     """Six twins of a real, tiny CoSimGen, in chunks of three."""
-    card, _ = register(tiny_model, stored, Catalogue(stored))
+    card, _ = register_folder(tiny_model, stored, tenant=None)
     worker = hire(store=stored, load=None)
     sha256 = card.files["model.safetensors"].sha256
     spec = accept(worker, post, card=card, weights_sha256=sha256, count=6, chunk_size=3, size=32)

@@ -19,6 +19,7 @@ from model_store.diffusion.sampling import sample
 from model_store.interface import ConditionRequest, WeightsInvalid, stack_conditions
 from model_store.loading import load_system
 from model_store.masks.palette import fibonacci_rgb, nearest_class
+from service.datasets.reading.levels import Levels
 from tests.workers.training.toy import letters, write_toy_dataset
 from workers.data.listings import DatasetInvalid
 from workers.data.training_set import TrainingSet
@@ -208,6 +209,8 @@ def test_a_folder_of_another_recipe_or_of_other_data_is_not_continued(
         CheckpointInvalid, match="holds a run on 'toy', and the data is now 'other'; choose another --out"
     ):
         trainer(replace(toy, name="other"), finished.out)
+    with pytest.raises(CheckpointInvalid, match="the data is now 'toy through --window=0,4095'"):
+        trainer(replace(toy, window=Levels(0, 4095)), finished.out)
     save_checkpoint(tmp_path, 1, {"network.w": torch.ones(1)}, {"settings": {"hint": {}}})
     for going_on in (
         lambda: trainer(toy, tmp_path),

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from model_store.cosimgen.config import CoSimGenConfig
 from service.datasets.classes import ClassList
 from service.datasets.items import DatasetItem
+from service.datasets.reading.levels import Levels
 from service.datasets.reading.opening import open_dataset
 from service.datasets.reading.report import Findings
 from service.datasets.stored import layout
@@ -128,6 +129,8 @@ def test_a_dataset_of_the_store_trains_by_its_name_and_version(tmp_path: Path, m
     trained(stored, tmp_path / "run")
     with pytest.raises(DatasetInvalid, match=r"pondz@1 is no file or folder, and in the store .*did you mean 'ponds'"):
         TrainingSet.open("pondz@1")
+    with pytest.raises(DatasetInvalid, match=r"pushed to the store, so --window 0,4095 comes too late"):
+        TrainingSet.open("ponds@1", window=Levels(0, 4095))
     with pytest.raises(DatasetInvalid, match=r"A/b does not exist; a dataset is a folder, a zip or tar of one"):
         TrainingSet.open("A/b")
 

@@ -17,6 +17,7 @@ from model_store.cosimgen.superres import ESPCN, small_espcn
 from model_store.interface import ConditionRequest, MaskInput
 from model_store.latent.loading import load_base
 from model_store.loading import load_system
+from service.trainings.options.common import MAX_GUIDANCE
 from tests.model_store.latent.tiny_stable_diffusion import write_tiny_stable_diffusion
 from tests.workers.training.scenes import write_scenes
 from workers.cli import train
@@ -24,8 +25,8 @@ from workers.training.autoencoder_command import autoencoder
 from workers.training.checkpoints import save_checkpoint
 from workers.training.cosimgen_command import cosimgen
 from workers.training.latent_base_command import base
-from workers.training.options import MAX_GUIDANCE, model_name
 from workers.training.pathdiff_command import pathdiff
+from workers.training.recipes import model_name
 from workers.training.siamese_command import siamese
 from workers.training.superres_result import save_result
 
@@ -183,6 +184,9 @@ def test_a_run_of_another_command_or_on_other_data_or_of_another_fit_is_not_resu
     result = invoke(autoencoder, *first, "--fit", "stretch")
     assert result.exit_code == 1
     assert "holds a run with --fit crop, and it is now --fit stretch; give the former, or choose" in result.output
+    result = invoke(autoencoder, *first, "--window", "0,4095")
+    assert result.exit_code == 1
+    assert "run on 'scenes', and the data is now 'scenes through --window=0,4095'" in " ".join(result.output.split())
     save_checkpoint(tmp_path / "foreign", 1, {"network.w": torch.ones(1)}, {"settings": {"adversarial_weight": 0.1}})
     result = invoke(autoencoder, "--data", scenes, "--size", 32, "--out", tmp_path / "foreign")
     assert result.exit_code == 1
