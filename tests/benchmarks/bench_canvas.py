@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--cost-canvases", type=int, default=2, help="canvases of which the cost is measured; 0: none")
     options = parser.parse_args()
     # a model has one version or more; the newest is last
-    system = load_system(sorted((bundled_folder() / options.model).iterdir())[-1], device="cpu", dtype="auto")
+    system = load_system(max(bundled_folder().glob(f"{options.model}/*/card.json")).parent, device="cpu", dtype="auto")
     factor = system.card.generation_size_px // system.sample_shape[-1]
     width, height = (int(side) // factor for side in options.size.split("x"))
     windows = Windows(height, width, system.sample_shape[-1], options.overlap_px // factor, options.weights)

@@ -21,7 +21,7 @@ from model_store.interface import (
 from model_store.loading import check_files, load_system
 from model_store.masks.decode import Twin
 
-DUBAI = max((bundled_folder() / "cosimgen-dubai").iterdir())
+DUBAI = max(path.parent for path in bundled_folder().glob("cosimgen-dubai/*/card.json"))
 
 
 def folders() -> list[Path]:
