@@ -183,6 +183,6 @@ def test_what_cannot_be_read_has_no_value_instead_of_none_to_do(settings: Settin
 def test_bulk_workers_are_wanted_for_open_runs(client: TestClient, store: FolderStore) -> None:
     for run in ("e7ybr17pesw6kn47yb0", "d7ybr17pesw6kn47yb0", "d7ybr17pesw6kn47yb1"):
         store.put(f"runs/open/{run}", b"")
-    assert metrics(client)["twinset_open_runs"] == {"dataset": 2, "augmentation": 0, "export": 1}
+    assert metrics(client)["twinset_open_runs"] == {"dataset": 2, "augmentation": 0, "export": 1, "training": 0}
     bulk = client.get("/autoscaling?runs_per_worker=2").json()["bulk"]
     assert bulk == {"runs": 3, "busy_workers": 0, "replicas": 2}
