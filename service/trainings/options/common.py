@@ -52,7 +52,8 @@ class TrainingOptions(BaseModel):
     window: str | None = Field(
         None,
         pattern=r"^\s*-?\d+(\.\d+)?\s*,\s*-?\d+(\.\d+)?\s*$",
-        description="LOW,HIGH: levels of 16-bit, 32-bit, DICOM and NIfTI images that are black and white; else the file's own",
+        description="LOW,HIGH: levels of 16-bit, 32-bit, DICOM and NIfTI images that are black and white; else the "
+        "file's own",
     )
     checkpoint_every: int = Field(500, ge=1, description="iterations from a checkpoint to the next")
     sample_every: int = Field(1000, ge=1, description="iterations from a picture of samples to the next")
