@@ -19,6 +19,7 @@ instance names the value, the limit and the remedy.
     │   └── UnknownDataset           404  unknown-dataset
     ├── IdempotencyConflict          409  idempotency-conflict
     ├── JobStateConflict             409  job-state-conflict
+    ├── TrainingFailed               409  training-failed
     ├── BodyTooLarge                 413  body-too-large
     ├── LinkExpired                  403  link-expired
     ├── LinkInvalid                  403  link-invalid

@@ -308,10 +308,10 @@ class Settings(HttpLimits, BaseSettings):
     )
     training_share: float = Field(
         0.25,
-        gt=0,
+        ge=0.01,
         le=1,
         description="Share of its time that a training takes while interactive twins are made on the same machine, "
-        "0-1 (without 0).",
+        "0.01-1.",
     )
     heartbeat_file: AbsolutePath | None = Field(
         None, description="File that a worker touches every 5 seconds while its loops turn; unset: none."

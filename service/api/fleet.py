@@ -44,7 +44,7 @@ def shared_fleet_work(repository: JobRepository, runs: RunRepository, live_state
     def read() -> FleetWork:
         backlog = reader.read()
         open_runs = list(runs.open_runs())
-        held = live_state.lease_holders(open_runs)
+        held = live_state.lease_holders([run for run in open_runs if kind_of(run) is not RunKind.TRAINING])
         return FleetWork(
             backlog,
             Counter(kind for run in open_runs if (kind := kind_of(run)) is not None),

@@ -29,5 +29,5 @@ class AugmentationWork(_Frozen):
 
     @property
     def model_key(self) -> str:
-        """The key of its model, which names it whoever asks."""
+        """The key of its model, which names it for any tenant."""
         return model_key(self.model_owner, self.model.rpartition(":")[2])

@@ -115,7 +115,7 @@ class JobSpec(GenerationParameters):
 
     @property
     def model_key(self) -> str:
-        """The key of its model, which names it whoever asks."""
+        """The key of its model, which names it for any tenant."""
         return model_key(self.model_owner, self.model.rpartition(":")[2])
 
     @property

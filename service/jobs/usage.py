@@ -114,7 +114,7 @@ class TenantUsage:
         return sum(info.size for info in self.store.list(keys.uploads_prefix(tenant)))
 
     def model_bytes(self, tenant: str) -> int:
-        """The bytes of the tenant's registered models. Each counts in full, whoever else has the same weights."""
+        """The bytes of the tenant's registered models. Each counts in full, also if others have the same weights."""
         sizes: dict[str, int] = {}
         for info in self.store.list(model_keys.tenant_models_prefix(tenant)):
             version, _, size = info.key.rpartition("/")

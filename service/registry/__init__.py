@@ -1,6 +1,6 @@
 """The model registry: versions of models with their cards and weights, bundled or in the object store.
 
-references         how models are named, and the keys that name them whoever asks
+references         how models are named, and the keys that name them for any tenant
 catalogue          the models that a tenant can use
 entries, common_models, former_layout     what it lists: a tenant's models, those of all tenants
 register           a card and its weights become a version

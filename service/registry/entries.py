@@ -35,7 +35,7 @@ class CatalogueEntry:
 
     @property
     def key(self) -> str:
-        """What names the model whoever asks: ``name@version``, or ``owner:name@version``."""
+        """What names the model for any tenant: ``name@version``, or ``owner:name@version``."""
         return model_key(self.owner, self.card.id)
 
     def reference(self, tenant: str | None) -> str:

@@ -6,7 +6,7 @@
     acme:polyps@1.2.0     a model that the tenant acme shares
 
 A key names a version wherever the tenant is not known: ``polyps@1.2.0`` is a model of all tenants, and
-``acme:polyps@1.2.0`` is one of acme's, whoever asks. Names, versions and aliases have forms that exclude each other.
+``acme:polyps@1.2.0`` is one of acme's, for any tenant. Names, versions and aliases have forms that exclude each other.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ModelReference:
 
 
 def parse_reference(text: str) -> ModelReference | None:
-    """The reference; None for a text that is none."""
+    """The reference; None for any other text."""
     owner, colon, rest = text.rpartition(":")
     name, at, chosen = rest.partition("@")
     if (colon and not is_tenant(owner)) or not is_model_name(name):
@@ -62,7 +62,7 @@ def recorded_key(record: Mapping[str, Any]) -> str:
 
 
 def split_key(key: str) -> tuple[str | None, str, str]:
-    """Owner, name and version of a key. Raises ValueError for a text that is none."""
+    """Owner, name and version of a key. Raises ValueError for any other text."""
     found = parse_reference(key)
     if found is None or found.version is None:
         raise ValueError(f"{key!r} is not name@version, or owner:name@version")

@@ -38,7 +38,7 @@ def register(
     by: str | None = None,
     bundled: Path | None = None,
 ) -> tuple[Registration, bool]:
-    """Registers a model for ``tenant``, or for all tenants if that is None; its record, and whether it is new.
+    """Registers a model for ``tenant``, or for all tenants if it is None; its record, and whether it is new.
 
     ``files`` are those that the card names. ``base`` is the key of the model that it was trained from, which cannot be
     deleted before it; ``by`` is the id of the API key or the run that registers it. A version that was reserved is

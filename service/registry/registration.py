@@ -40,7 +40,7 @@ class Registration(_Frozen):
 
     @property
     def key(self) -> str:
-        """The model's key, which names it whoever asks."""
+        """The model's key, which names it for any tenant."""
         return model_key(self.owner, self.model)
 
     @property

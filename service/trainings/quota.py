@@ -86,7 +86,7 @@ class TrainingQuota:
     def check(
         self, work: TrainingWork, *, tenant: str, now: datetime | None = None, before: float = 0.0
     ) -> TrainingWork:
-        """The training with a budget within what the tenant has left. Raises :class:`LimitReached` if that is none.
+        """The training with a budget within what the tenant has left. Raises :class:`LimitReached` without any.
 
         ``before`` are device-seconds of the training that this one continues: they are part of its budget, and counted
         already.

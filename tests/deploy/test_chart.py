@@ -44,6 +44,7 @@ EVERYTHING = over_base(
                 "cpu": {"image": "twinset-worker", "models": ["tiny"], "device": "cpu", "resources": {}},
             }
         },
+        "trainers": {"replicas": 2, "gpus": 1},
         "imagePullSecrets": ["registry"],
     }
 )

@@ -87,6 +87,7 @@ WHERE: dict[str, Values] = {
     "workers.defaults.replicas": {"keda": {"enabled": False}},
     "workers.defaults.modelCache.storageClass": {"workers": {"defaults": {"modelCache": {"claim": True}}}},
     "bulk.replicas": {"keda": {"enabled": False}},
+    "trainers.": {"trainers": {"replicas": 2}},
     "keda.prometheusAddress": {"keda": {"source": "prometheus"}},
     "networkPolicy.kedaNamespace": {"networkPolicy": {"clients": [{"podSelector": {"matchLabels": {"a": "b"}}}]}},
 }
@@ -120,7 +121,7 @@ def leaves(values: Values, part: dict[str, Any], path: str = "") -> list[tuple[s
     return found
 
 
-RESOURCES = {f"{part}.resources" for part in ("api", "bulk", "valkey", "workers.defaults")}
+RESOURCES = {f"{part}.resources" for part in ("api", "bulk", "trainers", "valkey", "workers.defaults")}
 LEAVES = {path: (value, part) for path, value, part in leaves(chart().values, values_schema())}
 
 

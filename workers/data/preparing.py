@@ -48,7 +48,7 @@ from service.store.opening import open_store
 from workers.data.listings import DatasetInvalid, split_listings
 from workers.data.prepared_copies import PART, WRITTEN, delete_old, preparing, use
 
-_FORMAT = 1
+_FORMAT = 2
 """Of a prepared copy; another one is made anew."""
 
 

@@ -35,7 +35,7 @@ class _Stored:
 class ModelFiles:
     """Finds models by their keys and loads them. Loading checks every file against its card's sha256.
 
-    A key names a model whoever asks; whether a tenant may use it was decided when its job was accepted.
+    A key names a model for any tenant; whether a tenant may use it was decided when its job was accepted.
     """
 
     def __init__(self, store: ObjectStore, cache: DiskCache, load: Load) -> None:

@@ -24,7 +24,7 @@ _MAX_CONDITIONS = 256
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model ready to make twins. ``key`` names it whoever asks, as ``card.id`` alone does not."""
+    """A model ready to make twins. ``key`` names it for any tenant, as ``card.id`` alone does not."""
 
     key: str
     card: ModelCard

@@ -18,7 +18,7 @@ from workers.trainings.stage import Spent, StageEnd, StageRun, stored_bytes
 
 logger = logging.getLogger(__name__)
 _PAUSED_FOR_S = 1.0
-"""The sweeper leaves a paused training alone; a resumed one is to be taken up at once."""
+"""The sweeper leaves a paused training alone; a resumed one is to go on at once."""
 
 
 def training_handler(processes: int = 1) -> RunHandler:

@@ -16,6 +16,7 @@ from service.api.schemas.autoscaling import Autoscaling, BulkWork, ModelWork
 from service.api.services import ServicesDep
 from service.errors import BrokerUnavailable, NotReady
 from service.jobs.backlog import ModelBacklog
+from service.kit.run_kinds import RunKind
 from service.kit.scaling import replicas_wanted
 
 router = APIRouter(route_class=CheckedRoute, tags=["operation"])
@@ -51,7 +52,7 @@ async def autoscaling(
             "Redis does not answer, so the workers that hold work are not known; leave their number as it is"
         )
     backlog_s = sum(model.device_seconds for model in counted)
-    runs, bulk_busy = work.open_runs.total(), len(set(bulk_holders))
+    runs, bulk_busy = work.open_runs.total() - work.open_runs[RunKind.TRAINING], len(set(bulk_holders))
     return Autoscaling(
         replicas=replicas_wanted(backlog_s, target_s, busy),
         target_s=target_s,

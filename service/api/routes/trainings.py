@@ -32,7 +32,6 @@ from service.kit.validation import Faults
 from service.runs.progress import RunProgress
 from service.runs.spec import RunSpec
 from service.trainings import control
-from service.trainings.estimate import Planner
 from service.trainings.plan_values import TrainingPlan
 from service.trainings.progress import TrainingProgress, training_progress
 from service.trainings.records import TrainingRecords
@@ -109,6 +108,9 @@ def _plan(services: Services, tenant: str, body: TrainingRequest) -> TrainingPla
     """The plan of the training, which a request without ``dry_run`` would be accepted for."""
     services.limits.check_stored(tenant=tenant)
     work, _ = _resolve(services, tenant, body)
+    # loads numpy, so not at the start of the API
+    from service.trainings.estimate import Planner
+
     return Planner(services.runs, tenant).plan(services.training_quota.check(work, tenant=tenant))
 
 

@@ -1,6 +1,6 @@
 """The options of each trainable system, as pydantic models: one source for the API, the commands and their files.
 
-An option that is None has the preset's value.
+An option without a value has the preset's.
 
 common        the options that several systems share
 systems       the options of each system

@@ -146,9 +146,9 @@ def test_a_no_of_yaml_is_a_word(file: Path) -> None:
     def pathdiff(**options: Any) -> None:
         found.update(chosen(click.get_current_context(), PathDiffOptions))
 
-    file.write_text("{instances: no, precision: no}")
+    file.write_text("{instances: none, precision: no}")
     assert CliRunner().invoke(pathdiff, ["--config", str(file)]).exit_code == 0
-    assert found == {"instances": "no", "precision": "no"}
+    assert found == {"instances": "none", "precision": "no"}
 
 
 def test_one_value_may_stand_for_a_list(file: Path) -> None:

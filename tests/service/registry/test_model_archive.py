@@ -128,7 +128,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "torch file in disguise": (_with_weights(_zip()), "it is a pickle"),
     "no weights": (packed(("card.json", CARD)), "is named by the card, but missing; a hash alone does not stand"),
     "no card": (packed(("model.safetensors", WEIGHTS)), "has no card.json"),
-    "card that is none": (packed(("card.json", b"{}")), "card.json is not a model card: name: Field required"),
+    "empty card": (packed(("card.json", b"{}")), "card.json is not a model card: name: Field required"),
     "card that is no JSON": (packed(("card.json", b"\x80")), "card.json is not a model card"),
     "deep card": (packed(("card.json", b"[" * 100_000)), "card.json"),
     "other weights": (
