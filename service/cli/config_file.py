@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from service.cli.model_options import as_pairs
+from service.cli.model_options import KeyValue, as_pairs
 
 STEPS = "steps"
 _COUNT = f"{__name__}.count"
@@ -82,22 +82,22 @@ class ConfiguredCommand(click.Command):
         number = ctx.obj.number if isinstance(ctx.obj, _Step) else 0
         try:
             steps = read_steps(path, self.section, self.sections)
-            values = {name: _value(value) for name, value in steps[number].items() if value != ""}
-            self._check_names(values)
+            ctx.default_map = self._values(steps[number])
         except ValueError as error:
             raise click.BadParameter(f"{path}: {error}", ctx, parameter) from None
         ctx.meta[_COUNT] = len(steps)
-        ctx.default_map = values
 
-    def _check_names(self, values: Mapping[str, Any]) -> None:
+    def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The values as the options take them; those without a value are left out. Raises ValueError."""
         from service.kit.validation import closest_match, join_list
 
-        known = sorted(param.name for param in self.params if param.expose_value and param.name)
-        for name in values:
+        known = {param.name: param for param in self.params if param.expose_value and param.name}
+        for name in given:
             if name not in known:
                 near = closest_match(name, known)
                 meant = f"did you mean {near!r}? " if near else ""
-                raise ValueError(f"{self.section} has no {name!r}; {meant}It has: {join_list(known)}")
+                raise ValueError(f"{self.section} has no {name!r}; {meant}It has: {join_list(sorted(known))}")
+        return {name: _shaped(known[name], value) for name, value in given.items() if value != ""}
 
 
 class _Step:
@@ -142,5 +142,15 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _value(value: Any) -> Any:
-    return as_pairs(value) if isinstance(value, dict) else value
+def _shaped(param: click.Parameter, value: Any) -> Any:
+    """A value of a file as its option takes it: one text, or a list of them, or pairs. Raises ValueError."""
+    multiple = isinstance(param, click.Option) and param.multiple
+    if isinstance(value, dict) and multiple and isinstance(param.type, KeyValue):
+        return as_pairs(value)
+    values = value if isinstance(value, list) and multiple else [value]
+    if not all(isinstance(each, str) for each in values):
+        takes = (
+            "a map from names to values" if isinstance(param.type, KeyValue) else "a list" if multiple else "one value"
+        )
+        raise ValueError(f"{param.name} takes {takes}, not {value!r:.80}")
+    return values if multiple else value

@@ -83,8 +83,14 @@ class TrainingQuota:
     device_seconds: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def check(self, work: TrainingWork, *, tenant: str, now: datetime | None = None) -> TrainingWork:
-        """The training with a budget within what the tenant has left. Raises :class:`LimitReached` without any."""
+    def check(
+        self, work: TrainingWork, *, tenant: str, now: datetime | None = None, before: float = 0.0
+    ) -> TrainingWork:
+        """The training with a budget within what the tenant has left. Raises :class:`LimitReached` without any.
+
+        ``before`` are device-seconds of the training that this one continues: they are part of its budget, and counted
+        already.
+        """
         if self.device_seconds <= 0:
             return work
         now = now or datetime.now(UTC)
@@ -102,20 +108,20 @@ class TrainingQuota:
                 max=self.device_seconds,
                 used=used + reserved,
             )
-        asked = work.budget.device_seconds
-        budget = work.budget.model_copy(update={"device_seconds": float(left) if asked is None else min(asked, left)})
+        asked, most = work.budget.device_seconds, left + before
+        budget = work.budget.model_copy(update={"device_seconds": most if asked is None else min(asked, most)})
         return work.model_copy(update={"budget": budget})
 
     @contextmanager
-    def admit(self, work: TrainingWork, run: str, *, tenant: str) -> Iterator[TrainingWork]:
+    def admit(self, work: TrainingWork, run: str, *, tenant: str, before: float = 0.0) -> Iterator[TrainingWork]:
         """:meth:`check`, with the budget reserved until the training has ended. Its spec is written meanwhile, so that
         two requests to this process cannot both take what is left."""
         if self.device_seconds <= 0:
             yield work
             return
         with self._lock:
-            admitted = self.check(work, tenant=tenant)
-            self.usage.reserve(tenant, run, admitted.budget.device_seconds or 0.0)
+            admitted = self.check(work, tenant=tenant, before=before)
+            self.usage.reserve(tenant, run, (admitted.budget.device_seconds or 0.0) - before)
             yield admitted
 
 

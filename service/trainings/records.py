@@ -102,6 +102,11 @@ class TrainingRecords:
         positions = [position for position in self.positions() if stage in (None, position[0])]
         return self.checkpoint(*positions[-1]) if positions else None
 
+    def device_seconds(self) -> float:
+        """What the training has used by its newest checkpoint, with what it continued from."""
+        last = self.last()
+        return 0.0 if last is None else last.device_seconds
+
     def write_checkpoint(self, record: CheckpointRecord) -> bool:
         """Writes the record of a checkpoint whose file is stored; False if another worker's is there already."""
         key = training_keys.training_checkpoint(self.run, record.stage, record.iteration)

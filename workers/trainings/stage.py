@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from service.errors import ObjectNotFound, TrainingFailed
@@ -304,7 +305,7 @@ class StageRun:
         self.context.forget_attempts()
         self._remove_files()
         TenantUsage(worker.store).replace_bytes(self.spec.tenant, run, stored_bytes(worker.store, run))
-        TrainingUsage(worker.store).record(self.spec.tenant, run, record.device_seconds)
+        TrainingUsage(worker.store).record(self.spec.tenant, run, record.device_seconds - self._former_device_seconds)
 
     def _store_samples(self) -> None:
         """Stores the pictures of samples that the child has written since."""
@@ -328,6 +329,13 @@ class StageRun:
         if self.continues is None:
             return None
         return TrainingRecords(self.context.worker.store, self.continues).last(self.number)
+
+    @cached_property
+    def _former_device_seconds(self) -> float:
+        """What the training that this one continues had used, which counts as its own."""
+        if self.continues is None:
+            return 0.0
+        return TrainingRecords(self.context.worker.store, self.continues).device_seconds()
 
     def _fetch(self, record: CheckpointRecord) -> None:
         """Fetches the file of a checkpoint into the run's folder."""

@@ -34,6 +34,7 @@ from service.runs.spec import RunSpec
 from service.trainings import control
 from service.trainings.plan_values import TrainingPlan
 from service.trainings.progress import TrainingProgress, training_progress
+from service.trainings.records import TrainingRecords
 from service.trainings.request import TrainingRequest
 from service.trainings.resolve import TrainingResolver
 from service.trainings.work import TrainingWork
@@ -248,16 +249,19 @@ def retry_training(
     reservation = submitter.reserve(RunKind.TRAINING, tenant=tenant, key=idempotency_key, body=body).bind()
     if (existing := submitter.find(reservation)) is not None:
         return _view(services, existing)
-    spec, _ = submitter.submit(
-        former.model_copy(
-            update={
-                "run": reservation.id,
-                "created_at": datetime.now(UTC),
-                "idempotency": reservation.record,
-                "work": former.work | {"continues": former.run},
-            }
+    work = TrainingWork.model_validate(former.work | {"continues": former.run})
+    used = TrainingRecords(services.store, former.run).device_seconds()
+    with services.training_quota.admit(work, reservation.id, tenant=tenant, before=used) as admitted:
+        spec, _ = submitter.submit(
+            former.model_copy(
+                update={
+                    "run": reservation.id,
+                    "created_at": datetime.now(UTC),
+                    "idempotency": reservation.record,
+                    "work": admitted.model_dump(mode="json"),
+                }
+            )
         )
-    )
     return _view(services, spec)
 
 

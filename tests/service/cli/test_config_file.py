@@ -114,6 +114,10 @@ def test_a_command_reads_its_own_section(file: Path) -> None:
         ("{data: a, aliases: {Road: []}}", "'Road: []' should look like 'Road=roads,street'"),
         ("{data: a, seen: {Water: much}}", "'Water: much' should look like 'Water=0.2'"),
         ("{iterations: 5}", "Missing option '--data'"),
+        ("{data: a, iterations: [5]}", "iterations takes one value, not ['5']"),
+        ("{data: a, notes: {a: b}}", "notes takes a list, not {'a': 'b'}"),
+        ("{data: a, notes: [[a]]}", "notes takes a list, not [['a']]"),
+        ("{data: a, seen: [[a]]}", "seen takes a map from names to values, not"),
         ("{data: a, data: b}", "it has 'data' twice in one object"),
         ("[data]", "it should be a map from names of options to values"),
         ("{data: a, steps: []}", "steps should be a list of maps"),
@@ -145,3 +149,8 @@ def test_a_no_of_yaml_is_a_word(file: Path) -> None:
     file.write_text("{instances: none, precision: no}")
     assert CliRunner().invoke(pathdiff, ["--config", str(file)]).exit_code == 0
     assert found == {"instances": "none", "precision": "no"}
+
+
+def test_one_value_may_stand_for_a_list(file: Path) -> None:
+    assert run(file, "{data: a, notes: only, seen: Water=0.2}").exit_code == 0
+    assert (RUNS[0]["notes"], RUNS[0]["seen"]) == (("only",), {"Water": 0.2})

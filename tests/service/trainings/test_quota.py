@@ -17,7 +17,9 @@ from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec, RunSummary
 from service.settings import Settings
 from service.store import ObjectStore, run_keys
+from service.store.immutable import StoredObject
 from service.trainings.quota import TrainingQuota, TrainingUsage
+from service.trainings.records import CheckpointRecord, TrainingRecords
 from service.trainings.work import TrainingWork
 
 NOW = datetime(2026, 12, 31, 12, tzinfo=UTC)
@@ -127,6 +129,38 @@ def test_the_api_refuses_trainings_beyond_the_limit_and_caps_the_others(
     assert (again.status_code, again.json()["id"]) == (202, second.json()["id"])
     assert client.post(f"/trainings/{first.json()['id']}/cancel").json()["state"] == "cancelled"
     assert client.post("/trainings", json=body).json()["budget"]["device_seconds"] == 30.0
+
+
+def test_a_retry_takes_what_its_training_left_of_the_budget(
+    client: TestClient, stored: Callable[..., str], store: ObjectStore, usage: TrainingUsage
+) -> None:
+    stored()
+    body = {"system": "cosimgen", "dataset": "scenes", "budget": {"device_seconds": 80}}
+    run = client.post("/trainings", json=body).json()["id"]
+    record = CheckpointRecord(
+        run=run,
+        stage=0,
+        iteration=5,
+        iterations=9,
+        file=StoredObject(key=f"trainings/{run}/checkpoints/a.safetensors", sha256="0" * 64, bytes=1),
+        seconds=30.0,
+        device_seconds=30.0,
+        at=datetime.now(UTC),
+        worker="w",
+    )
+    TrainingRecords(store, run).write_checkpoint(record)
+    usage.record("default", run, 30.0)
+    assert client.post(f"/trainings/{run}/cancel").json()["state"] == "cancelled"
+    again = client.post(f"/trainings/{run}/retry").json()
+    # the budget is of both together; the rest of it is reserved beside what was used
+    assert again["budget"]["device_seconds"] == 80.0
+    assert usage.counted("default", datetime.now(UTC)) == (30, 50)
+    other = client.post("/trainings", json=body).json()
+    assert other["budget"]["device_seconds"] == 20.0
+    assert client.post(f"/trainings/{again['id']}/cancel").json()["state"] == "cancelled"
+    last = client.post(f"/trainings/{run}/retry", headers={"Idempotency-Key": "b"}).json()
+    assert last["budget"]["device_seconds"] == 80.0
+    assert client.post(f"/trainings/{run}/retry").status_code == 429
 
 
 def test_several_requests_at_once_share_what_is_left(stored: Callable[..., str], app: FastAPI) -> None:
