@@ -28,6 +28,7 @@ from service.api.schemas.augmentations import (
 from service.api.schemas.jobs import as_json
 from service.api.services import Services, ServicesDep
 from service.augmentations.request import AugmentationRequest
+from service.jobs.idempotency import check_key
 from service.kit.run_kinds import RunKind
 from service.kit.validation import Faults
 from service.registry.references import recorded_key
@@ -66,6 +67,8 @@ def create_augmentation(
     """Plans twins after a dataset: how many, the shares of the classes, from which masks and prompts. Then jobs make
     them in rounds, and those that meet the acceptance criteria count, until the set is complete or the budget spent."""
     if body.dry_run:
+        if idempotency_key is not None:
+            check_key(idempotency_key)
         planned, _ = _plan(services, tenant, body)
         return Response(as_json(_plan_view(planned)), media_type="application/json")
     spec = _accept(services, tenant, body, idempotency_key)

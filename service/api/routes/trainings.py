@@ -26,6 +26,7 @@ from service.api.schemas.trainings import (
 from service.api.services import Services, ServicesDep
 from service.api.sse import EventSource, LastEventId, events_operation, events_response
 from service.errors import JobStateConflict
+from service.jobs.idempotency import check_key
 from service.kit.run_kinds import RunKind
 from service.kit.states import JobState
 from service.kit.validation import Faults
@@ -68,6 +69,8 @@ def create_training(
     """Trains a model, or a part of one, on stored datasets. A model whose base is not given is trained from nothing:
     autoencoder, base, then the model. The result is registered as the next version of the model's name."""
     if body.dry_run:
+        if idempotency_key is not None:
+            check_key(idempotency_key)
         return Response(as_json(_plan(services, tenant, body)), media_type="application/json")
     spec = _accept(services, tenant, body, idempotency_key)
     view = _view(services, spec)
