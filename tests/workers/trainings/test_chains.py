@@ -58,10 +58,7 @@ def test_a_base_is_trained_on_the_autoencoder_before_it(worker: BulkWorker, capt
     assert len(about["data"]) == 2
 
     # the part of one training is used by another, of the same tenant alone
-    again = chain(captioned)[1] | {"uses": {"autoencoder": f"training/{run}"}}
-    later = accept(worker, stages=(again,))
-    train(worker, later)
-    assert worker.runs.read_summary(later).state is JobState.FAILED  # type: ignore[union-attr]
+    again = chain(captioned)[1]
     alone = accept(worker, stages=(chain(captioned)[0],))
     train(worker, alone)
     good = accept(worker, stages=(again | {"uses": {"autoencoder": f"training/{alone}"}},))

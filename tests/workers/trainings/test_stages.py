@@ -6,8 +6,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from service.kit.states import JobState
 from service.store import ObjectStore, run_keys
 from service.trainings import control
@@ -16,6 +14,7 @@ from tests.waiting import until
 from tests.workers.trainings.conftest import AUTOENCODER, accept, losses, part_hashes, train
 from workers.bulk.execute import RunOutcome
 from workers.bulk.worker import BulkWorker
+from workers.trainings.folder import stage_folder
 
 
 def with_options(**changes: Any) -> dict[str, Any]:
@@ -163,10 +162,12 @@ def test_two_trainers_of_one_run(worker: BulkWorker, hire: Any, scenes: str, sto
     assert worker.runs.read_summary(run) is None
 
 
-@pytest.mark.parametrize("left", ["stage-dead"])
-def test_folders_of_killed_workers_are_removed(worker: BulkWorker, scenes: str, left: str) -> None:
-    folder: Path = worker.settings.data_dir / "trainings" / left
-    folder.mkdir(parents=True)
-    (folder / "lock").touch()
-    assert train(worker, accept(worker, stages=(AUTOENCODER,))) is RunOutcome.ENDED
-    assert not folder.exists()
+def test_folders_of_killed_workers_are_removed(tmp_path: Path) -> None:
+    dead = tmp_path / "stage-dead"
+    dead.mkdir()
+    (dead / "lock").touch()
+    with stage_folder(tmp_path) as first, stage_folder(tmp_path) as second:
+        assert not dead.exists()
+        assert first.is_dir()
+        assert second.is_dir()
+    assert list(tmp_path.iterdir()) == []
