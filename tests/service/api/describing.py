@@ -38,7 +38,10 @@ from tests.workers.bulk.conftest import dataset_tar
 SLUGS = sorted({kind.slug for kind in every_problem()})
 WORDS: dict[str, tuple[float, list[Any]]] = {
     "path.job": (0.7, list(JOBS.values())),
-    "path.model": (0.7, [*MODELS, OWN_MODEL, f"{OWN_MODEL}@1.0.0", f"{OWN_MODEL}@1.1.0", f"{OWN_MODEL}@stable"]),
+    "path.model": (
+        0.7,
+        [*MODELS, "nobody", OWN_MODEL, f"{OWN_MODEL}@1.0.0", f"{OWN_MODEL}@1.1.0", f"{OWN_MODEL}@stable"],
+    ),
     "path.alias": (0.7, ["stable", "next", "1.0.0"]),
     "body.version": (0.7, ["1.0.0", "1.1.0"]),
     "body.tenants.[*]": (0.7, ["acme", "bolt"]),

@@ -114,7 +114,7 @@ def check(case: Case, population: Population, counted: Counted, **options: Any) 
     """Calls, and holds the answer to the description; the answer."""
     answer = case.call(headers=options.get("headers"))
     counted[case.operation.label, answer.status_code] += 1
-    for name in ("job", "export", "augmentation"):
+    for name in ("job", "export", "augmentation", "training"):
         population.restore(case.path_parameters.get(name, ""))
     population.restore(population.dataset)
     case.validate_response(answer, **options)
@@ -270,9 +270,11 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
         "GET /twins/{job}/{index}/{kind}.png": {200, 206, 304, 403, 416},
     }
     missed = {
-        label: statuses - {status for name, status in counted if name == label} for label, statuses in reached.items()
+        label: unseen
+        for label, statuses in reached.items()
+        if (unseen := statuses - {status for name, status in counted if name == label})
     }
-    assert not any(missed.values()), missed
+    assert missed == {}
 
 
 KEY = KeyText.new()
